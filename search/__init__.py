@@ -1,0 +1,1 @@
+"""How a search runs: decide, run, record, show, export."""

@@ -1,0 +1,15 @@
+"""What to search: `SPACES` by name, and `load_space` for these and for a user's own module.
+
+A space is a module with
+
+    def suggest(trial: optuna.Trial, task: Task) -> TrialConfig
+    BASELINES: dict[str, dict[str, Any]] = {}          (optional)
+
+where a baseline maps each parameter that `suggest` asks for to its value.
+"""
+
+from spaces.check import check_space, misfits
+from spaces.load import SPACES, load_space
+from spaces.space import Space, SpaceError
+
+__all__ = ["SPACES", "Space", "SpaceError", "check_space", "load_space", "misfits"]

@@ -1,0 +1,1 @@
+"""What one trial does: plain PyTorch. Only `trainable.py` knows Ray."""

@@ -1,0 +1,336 @@
+"""The controller under Ray Tune: a thin Searcher and TrialScheduler. The only place that starts Ray.
+
+A stint is one Ray trial. Tune places it on a reused worker and carries its results; it decides nothing,
+and nothing has to be recovered from its state.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any, Literal
+
+# read by Ray when it is imported or started
+_ENVIRONMENT = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # workers use this environment, not a new one made by uv
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # on Linux too: Ray's own address is the loopback one
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial without a GPU sees none
+    "RAY_TQDM": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # Tune's own snapshot is never read
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000000",
+    "TUNE_WARN_THRESHOLD_S": "30",
+}
+for _name, _value in _ENVIRONMENT.items():
+    os.environ.setdefault(_name, _value)
+
+import ray  # noqa: E402  # the environment comes first
+from ray import tune  # noqa: E402
+from ray.tune.experiment import Trial as RayTrial  # noqa: E402
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
+from ray.tune.search import Searcher  # noqa: E402
+
+from search.controller import Controller, Work  # noqa: E402
+from search.slots import Slots  # noqa: E402
+from trainables.data import Dataset  # noqa: E402
+from trainables.stint import Stint  # noqa: E402
+from trainables.trainable import Trainable  # noqa: E402
+
+StopReason = Literal["finished", "time budget", "interrupted"]
+MEBIBYTE = 2**20
+
+
+@contextmanager
+def local_ray(slots: Slots, data_bytes: int, *, dashboard: bool = False) -> Iterator[None]:
+    """A Ray of our own on loopback, gone at the end with all it wrote; one that runs already is used.
+
+    `data_bytes` is what the object store must hold. Ray ties its processes to the thread that starts
+    them, so call this from the main thread.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    # paths of sockets are limited to about 100 characters
+    base = tempfile.gettempdir() if len(tempfile.gettempdir()) < 30 else "/tmp"  # noqa: S108
+    folder = tempfile.mkdtemp(prefix="search-", dir=base)
+    try:
+        ray.init(
+            address="local",
+            num_cpus=slots.count * slots.cpus,
+            num_gpus=None if slots.gpus else 0,
+            object_store_memory=int(1.2 * data_bytes) + 200 * MEBIBYTE,
+            include_dashboard=dashboard,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            _node_ip_address="127.0.0.1",
+            _temp_dir=folder,
+        )
+        yield
+    finally:
+        ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class Engine:
+    """Runs a controller's work on Ray until it is finished, stopped, or out of time."""
+
+    def __init__(
+        self,
+        controller: Controller,
+        slots: Slots,
+        dataset: Dataset,
+        make_stint: Callable[[Work], Stint],
+        score: Callable[[Mapping[str, Any]], float],
+        *,
+        device: str = "auto",
+        deadline: float | None = None,
+        on_step: Callable[[], None] = lambda: None,
+        on_end: Callable[[int], None] = lambda number: None,
+    ) -> None:
+        """`score` reads the score from an epoch's report; `deadline` is in `time.monotonic()` seconds.
+
+        `on_step` is called many times a second, `on_end` with the number of each trial that has ended.
+        """
+        self.controller, self.slots, self.dataset = controller, slots, dataset
+        self.make_stint, self.score = make_stint, score
+        self.device, self.deadline = device, deadline
+        self.on_step, self.on_end = on_step, on_end
+        self.stop_requested = threading.Event()
+        self.failure: BaseException | None = None
+        self.work: dict[str, Work] = {}  # by Ray's trial id, while the stint lasts
+        self.ray_trials: dict[str, RayTrial] = {}
+
+    def run(self) -> StopReason:
+        """Search until there is nothing more to do. Ray must have been started.
+
+        Raises what the controller or a hook raised.
+        """
+        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(self.slots.count)
+        folder = tempfile.mkdtemp(prefix="search-tune-")
+        try:
+            tune.Tuner(
+                tune.with_parameters(
+                    _with_resources(self.slots),
+                    data=self.dataset,
+                    device=self.device,
+                    threads=self.slots.cpus,
+                ),
+                tune_config=tune.TuneConfig(
+                    search_alg=_WorkSource(self),
+                    scheduler=_Decisions(self),
+                    num_samples=-1,
+                    reuse_actors=True,
+                ),
+                run_config=tune.RunConfig(
+                    name="stints",
+                    storage_path=folder,
+                    stop=_Stop(self),
+                    # the worker writes its own checkpoints, to the run folder
+                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                    verbose=0,
+                ),
+            ).fit()
+        except Exception:
+            if self.failure is None:
+                raise
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        if self.failure is not None:
+            raise self.failure
+        if self.controller.finished:
+            self.controller.finish()
+            return "finished"
+        return "interrupted" if self.stop_requested.is_set() else "time budget"
+
+    def should_stop(self) -> bool:
+        """Whether to end now, whatever runs."""
+        late = self.deadline is not None and time.monotonic() >= self.deadline
+        return late or self.stop_requested.is_set() or self.failure is not None
+
+    def next_stint(self, ray_id: str) -> Stint | Literal["none", "finished"]:
+        """What a free slot does next."""
+        if len(self.work) >= self.slots.count:
+            return "none"
+        work = self.controller.next_work()
+        if work is None:
+            return "finished" if self.controller.finished else "none"
+        self.work[ray_id] = work
+        return self.make_stint(work)
+
+    def result(self, ray_id: str, result: Mapping[str, Any]) -> bool:
+        """Pass a worker's result on; returns whether its stint goes on."""
+        work = self.work.get(ray_id)
+        if work is None:
+            return False
+        if "infeasible" in result:
+            self.controller.ended(work.trial, infeasible=result["infeasible"])
+            return self._close(ray_id)
+        facts = {key: result[key] for key in ("precision", "device", "node")}
+        self.controller.record.note(work.trial, facts)
+        for row in result["reports"]:
+            if not self.controller.report(work.trial, row, self.score(row)):
+                return self._close(ray_id)
+        return True
+
+    def lost(self, ray_trial: RayTrial) -> None:
+        """Pass on that a stint ended with an exception, or with the death of its worker."""
+        work = self.work.get(ray_trial.trial_id)
+        if work is None:
+            return
+        error = ray_trial.get_pickled_error()
+        text = str(error or ray_trial.get_error() or "no reason known")
+        if isinstance(error, ray.exceptions.RayActorError):
+            self.controller.ended(work.trial, lost=text)
+        else:
+            self.controller.ended(work.trial, error=text)
+        self._close(ray_trial.trial_id)
+
+    def kill_workers(self) -> None:
+        """End the workers that still train, without waiting for their epoch."""
+        for ray_id in self.work:
+            ray_trial = self.ray_trials.get(ray_id)
+            actor = ray_trial.temporary_state.ray_actor if ray_trial is not None else None
+            if actor is not None:
+                ray.kill(actor)
+
+    def _close(self, ray_id: str) -> bool:
+        work = self.work.pop(ray_id)
+        self.ray_trials.pop(ray_id, None)
+        if work.trial not in self.controller.live:
+            self.on_end(work.trial)
+        return False
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Keep an exception for `run` to raise: inside Tune it would become text in another one."""
+        try:
+            yield
+        except Exception as error:
+            if self.failure is None:
+                self.failure = error
+
+
+def _with_resources(slots: Slots) -> type[Trainable]:
+    bundle = {"CPU": slots.cpus, **({"GPU": slots.gpus} if slots.gpus else {})}
+    chosen: type[Trainable] = tune.with_resources(Trainable, tune.PlacementGroupFactory([bundle]))
+    return chosen
+
+
+class _InMemory:
+    """Tune pickles and copies what it is given, for a restore that is never made: this stays where it is."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (object, ())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return self
+
+
+class _WorkSource(_InMemory, Searcher):
+    """Hands Tune the controller's work."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__()
+        self.engine = engine
+
+    def suggest(self, trial_id: str) -> Any:
+        """The next stint; None when every slot has one."""
+        with self.engine.guarded():
+            stint = self.engine.next_stint(trial_id)
+            if isinstance(stint, Stint):
+                return {"stint": stint}
+            return Searcher.FINISHED if stint == "finished" else None
+        return Searcher.FINISHED
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Nothing: the scheduler has passed it on."""
+
+    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+        """Nothing: the study is the record."""
+
+
+class _Decisions(_InMemory, FIFOScheduler):
+    """Passes results to the controller and its answers to Tune."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__()
+        self.engine = engine
+
+    def on_trial_add(self, tune_controller: Any, trial: RayTrial) -> None:
+        self.engine.ray_trials[trial.trial_id] = trial
+
+    def on_trial_result(self, tune_controller: Any, trial: RayTrial, result: dict[str, Any]) -> str:
+        with self.engine.guarded():
+            if self.engine.result(trial.trial_id, result):
+                return str(TrialScheduler.CONTINUE)
+        return str(TrialScheduler.STOP)
+
+    def on_trial_error(self, tune_controller: Any, trial: RayTrial) -> None:
+        with self.engine.guarded():
+            self.engine.lost(trial)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> None:
+        # Tune starts pending trials in order by itself; scanning all trials here would grow with the search
+        with self.engine.guarded():
+            self.engine.on_step()
+
+
+class _Stop(_InMemory, tune.Stopper):
+    """Ends Tune's loop where the engine says so."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        if not self.engine.should_stop():
+            return False
+        self.engine.kill_workers()
+        return True
+
+
+@contextmanager
+def interrupts(engine: Engine, say: Callable[[str], None]) -> Iterator[None]:
+    """The first Ctrl-C or SIGTERM stops the engine cleanly, a second one leaves at once.
+
+    Only the main thread can do this; elsewhere (a notebook's worker thread) signals stay as they are.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: Any) -> None:
+        if engine.stop_requested.is_set():
+            os._exit(128 + number)  # Ray's processes end with this one, and a commit is whole or not there
+        engine.stop_requested.set()
+        say("stopping: what is finished is kept; press Ctrl-C again to leave at once")
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def ship(modules: list[ModuleType]) -> None:
+    """Have workers get these modules, a user's own space, from this process instead of their own disk."""
+    for module in modules:
+        ray.cloudpickle.register_pickle_by_value(module)

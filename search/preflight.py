@@ -1,0 +1,149 @@
+"""What must hold before the first trial: the cheapest checks first, each refusal one line."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from search.results import RunFolder, free_bytes
+from search.settings import Settings, UsageError
+from search.slots import Machine, Slots, slots_for, this_machine
+from spaces import Space, check_space, load_space, misfits
+from trainables.config import Task
+from trainables.data import Dataset, ProgressFactory, check_name, load_dataset
+
+LEAST_FREE_BYTES = 500 * 2**20
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A search that can begin."""
+
+    settings: Settings
+    """With every `auto` of the search itself replaced by what was chosen."""
+    space: Space
+    baselines: dict[str, dict[str, object]]
+    """The baselines to run, by name."""
+    skipped: dict[str, str]
+    """Baselines that do not fit the task, and why."""
+    dataset: Dataset
+    task: Task
+    slots: Slots
+    folder: RunFolder
+
+
+def check_request(settings: Settings) -> Space:
+    """Everything that can be known without data, Ray or a network; returns the space.
+
+    Raises UsageError, DataError or SpaceError.
+    """
+    space = load_space(settings.space)
+    check_name(settings.dataset, settings.data_dir)
+    if settings.name != "auto":
+        _check_new(RunFolder(settings.storage / settings.name))
+    _check_storage(settings.storage)
+    return space
+
+
+def prepare(settings: Settings, progress: ProgressFactory | None = None) -> Prepared:
+    """Check the request, look at the machine, read the data, and try the space on it.
+
+    Raises UsageError, DataError or SpaceError; nothing is left behind but the data cache.
+    """
+    space = check_request(settings)
+    machine = this_machine(look_for_gpus=settings.device != "cpu")
+    slots = slots_for(settings, machine)
+    settings = _with_defaults(settings, machine)
+    dataset = load_dataset(
+        settings.dataset,
+        data_dir=settings.data_dir,
+        image_size=None if settings.image_size == "auto" else settings.image_size,
+        val_fraction=settings.val_fraction,
+        seed=settings.seed,
+        progress=progress,
+    )
+    assert isinstance(settings.max_epochs, int)
+    task = Task(
+        image_size=dataset.train.images.shape[1],
+        classes=len(dataset.class_names),
+        train_images=len(dataset.train),
+        max_epochs=settings.max_epochs,
+    )
+    skipped = misfits(space, task) if settings.baselines else {}
+    baselines = {name: space.baselines[name] for name in space.baselines if name not in skipped}
+    if settings.baselines and not baselines:
+        reason = f": {next(iter(skipped.values()))}" if skipped else ""
+        raise UsageError(f"--baselines: space {space.name} has none that fits{reason}")
+    check_space(space, task, seed=settings.seed, baselines=baselines if settings.baselines else ())
+    name = settings.name
+    if name == "auto":
+        name = _free_name(settings, space, dataset)
+    folder = RunFolder(settings.storage / name)
+    return Prepared(
+        settings, space, baselines if settings.baselines else {}, skipped, dataset, task, slots, folder
+    )
+
+
+def _with_defaults(settings: Settings, machine: Machine) -> Settings:
+    from dataclasses import replace
+
+    gpu = machine.gpus > 0 and settings.device != "cpu"
+    return replace(
+        settings,
+        trials=(100 if gpu else 16) if settings.trials == "auto" else settings.trials,
+        max_epochs=(
+            max(settings.min_epochs, 27 if gpu else 9)
+            if settings.max_epochs == "auto"
+            else settings.max_epochs
+        ),
+    )
+
+
+def _check_new(folder: RunFolder) -> None:
+    if folder.path.exists():
+        raise UsageError(
+            f"a run called {folder.path.name} is there already: {folder.path}; choose another --name"
+        )
+
+
+def _check_storage(storage: Path) -> None:
+    """Refuse a storage that cannot be written, or has too little room."""
+    place = storage
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir():
+        raise UsageError(f"--storage {storage} must be a folder, but {place} is a file")
+    if not _writable(place):
+        raise UsageError(f"--storage {storage} cannot be written: no permission in {place.resolve()}")
+    free = free_bytes(storage)
+    if free < LEAST_FREE_BYTES:
+        raise UsageError(
+            f"--storage {storage} has {free // 2**20} MiB free, and at least {LEAST_FREE_BYTES // 2**20} MiB "
+            "are needed for checkpoints: free some, or choose another --storage"
+        )
+
+
+def _writable(place: Path) -> bool:
+    """Whether a file can be made in `place`: permissions alone do not tell of a read-only disk."""
+    import tempfile
+
+    if not os.access(place, os.W_OK | os.X_OK):
+        return False
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            return True
+    except OSError:
+        return False
+
+
+def _free_name(settings: Settings, space: Space, dataset: Dataset) -> str:
+    data = Path(dataset.name).name.split(".")[0]
+    data = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in data) or "data"
+    stem = f"{space.name.rsplit('.', 1)[-1]}-{data}-{time.strftime('%Y%m%d-%H%M%S')}"
+    name, count = stem, 1
+    while (settings.storage / name).exists():
+        count += 1
+        name = f"{stem}-{count}"
+    return name

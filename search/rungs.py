@@ -1,0 +1,81 @@
+"""Successive halving over arrivals: rungs, and the two rules by which trials go on past them.
+
+Li et al. (2018), "A System for Massively Parallel Hyperparameter Tuning" (ASHA). Scores here are larger
+for better; a caller that minimizes negates. A score that is not finite is the worst of its rung, and its
+trial never goes on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+
+def rung_levels(min_epochs: int, max_epochs: int, reduction_factor: int) -> tuple[int, ...]:
+    """Epochs of the rungs, rising: min_epochs times powers of the reduction factor, and max_epochs.
+
+    >>> rung_levels(1, 20, 3)
+    (1, 3, 9, 20)
+    """
+    assert 1 <= min_epochs <= max_epochs
+    assert reduction_factor >= 2
+    levels = []
+    level = min_epochs
+    while level < max_epochs:
+        levels.append(level)
+        level *= reduction_factor
+    return (*levels, max_epochs)
+
+
+@dataclass
+class Rung:
+    """One decision level: who arrived, in order, with which score, and who went on."""
+
+    level: int
+    """Epochs."""
+    scores: dict[int, float] = field(default_factory=dict)
+    """Score by trial number, in order of arrival."""
+    gone_on: set[int] = field(default_factory=set)
+    """Trials that went on past this rung."""
+
+    def arrive(self, trial: int, score: float) -> None:
+        """Note a trial's score. A trial that arrives again, after a crash, keeps its first score."""
+        self.scores.setdefault(trial, score if math.isfinite(score) else -math.inf)
+
+    def rank(self, trial: int) -> int:
+        """1 for the best; of equal scores the earlier arrival ranks higher."""
+        own = self.scores[trial]
+        better = sum(score > own for score in self.scores.values())
+        for other, score in self.scores.items():
+            if other == trial:
+                break
+            better += score == own
+        return better + 1
+
+
+def survives(rung: Rung, trial: int, reduction_factor: int) -> bool:
+    """The stopping rule: whether a trial that just arrived is among the best 1/reduction_factor so far.
+
+    With n arrivals, those ranked floor((n - 1) / reduction_factor) + 1 or better go on: without ties, the
+    scores that reach `np.quantile(scores, 1 - 1 / reduction_factor)`. The first of a rung always goes on.
+    """
+    allowed = (len(rung.scores) - 1) // reduction_factor + 1
+    return rung.scores[trial] > -math.inf and rung.rank(trial) <= allowed
+
+
+def promotable(rung: Rung, reduction_factor: int) -> int | None:
+    """The promoting rule: the best trial not yet promoted among the top floor(n / reduction_factor)."""
+    count = len(rung.scores) // reduction_factor
+    if count <= len(rung.gone_on):
+        return None
+    order = sorted(rung.scores, key=lambda trial: -rung.scores[trial])  # stable: earlier arrival first
+    for trial in order[:count]:
+        if trial not in rung.gone_on and rung.scores[trial] > -math.inf:
+            return trial
+    return None
+
+
+def next_level(levels: Iterable[int], epochs: int) -> int | None:
+    """The first level above `epochs`; None beyond the last."""
+    return next((level for level in levels if level > epochs), None)

@@ -1,0 +1,224 @@
+"""Every option of a search: frozen, checked when made, and the only source of the command line.
+
+Options of one kind stand in one class, which is one group of `--help`; `Settings` is all of them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from trainables.config import require, require_choice
+
+Auto = Literal["auto"]
+Metric = Literal["accuracy", "macro_f1", "loss"]
+SamplerName = Literal["tpe", "random"]
+AshaRule = Literal["stop", "none"]
+Device = Literal["auto", "cpu", "cuda"]
+PrecisionOption = Literal["auto", "fp32", "bf16"]
+
+
+class UsageError(ValueError):
+    """What a user asked for cannot be done; the message is one line that says why and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """Data: the images, and how they are divided."""
+
+    dataset: str = "auto"
+    """auto (CIFAR-10, or digits where it cannot be had), cifar10, digits, or the path of a folder or
+    archive that holds train/<class>/* and optionally val/ and test/."""
+    data_dir: Path | None = None
+    """Where data sets are kept and downloaded to; None is the user's cache folder."""
+    image_size: int | Auto = "auto"
+    """Height and width in pixels that images are resized to; auto keeps that of the data set."""
+    val_fraction: float = 0.1
+    """Share of the training part that validates, unless the data set has a val/ folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSettings:
+    """Search: what is tried, for how long, and what is best."""
+
+    space: str = "cnn"
+    """Name of a space of this project, or a module of your own that has suggest(trial, task)."""
+    trials: int | Auto = "auto"
+    """Configurations to train; auto is 16 on a CPU and 100 on GPUs."""
+    time_budget: str = "none"
+    """Wall time after which the search ends, such as 90s, 30m or 2h."""
+    max_epochs: int | Auto = "auto"
+    """Epochs of a trial that is never stopped; auto is 9 on a CPU and 27 on GPUs."""
+    min_epochs: int = 1
+    """Epochs before a trial can first be stopped: the lowest rung."""
+    reduction_factor: int = 3
+    """About one in this many goes on past each rung."""
+    asha: AshaRule = "stop"
+    """stop: stop a trial that is not among the best at a rung; none: train every trial to the end."""
+    sampler: SamplerName = "tpe"
+    """What proposes configurations: Optuna's TPE, or random draws."""
+    metric: Metric = "accuracy"
+    """Validation score to search for; loss is minimized."""
+    max_params: int | None = None
+    """Refuse networks with more parameters than this, without training them."""
+    baselines: bool = False
+    """First train the configurations known beforehand that the space names."""
+    seed: int = 0
+    """Seed of the split, of every proposal and of every trial."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResourceSettings:
+    """Resources: what each trial gets, and how many run side by side."""
+
+    cpus_per_trial: int | Auto = "auto"
+    """CPU cores of a trial; auto shares them out evenly."""
+    gpus_per_trial: float | Auto = "auto"
+    """GPUs of a trial, a fraction to share one; auto is 1 where there is a GPU, else 0."""
+    max_concurrent: int | Auto = "auto"
+    """Most trials at once; auto is as many as the machine has room for."""
+    device: Device = "auto"
+    """What trials train on; auto is the GPU where the trial has one."""
+    precision: PrecisionOption = "auto"
+    """Number format of the multiplications; auto times a few steps of each network and chooses."""
+    retries: int = 1
+    """How often a trial that raised an exception is tried again."""
+    checkpoint_seconds: float = 300.0
+    """Longest training, in seconds, that a crash may cost; rungs write checkpoints besides."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputSettings:
+    """Output: where results go, and what is shown."""
+
+    name: str | Auto = "auto"
+    """Name of the run, its folder in --storage; auto is made of space, data set and time."""
+    storage: Path = Path("results")
+    """Folder that holds the run folders."""
+    top: int = 10
+    """Trials in the tables; baselines are always there."""
+    quiet: bool = False
+    """Print nothing but errors and the final table."""
+    dashboard: bool = False
+    """Start Ray's dashboard, on loopback."""
+
+
+GROUPS: tuple[type, ...] = (SearchSettings, DataSettings, ResourceSettings, OutputSettings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(OutputSettings, ResourceSettings, DataSettings, SearchSettings):
+    """A whole search. `Settings(space="cnn", trials=20)` is `--space cnn --trials 20`.
+
+    Raises ValueError for a value that can never work, naming it and what was expected.
+    """
+
+    def __post_init__(self) -> None:
+        at_least = {
+            "trials": 1,
+            "max_epochs": 1,
+            "min_epochs": 1,
+            "reduction_factor": 2,
+            "max_params": 1,
+            "cpus_per_trial": 1,
+            "max_concurrent": 1,
+            "retries": 0,
+            "top": 1,
+            "seed": 0,
+        }
+        for name, least in at_least.items():
+            value = getattr(self, name)
+            if value is not None and value != "auto":
+                _require_number(name, value, least, whole=True)
+        if self.image_size != "auto":
+            _require_number("image_size", self.image_size, 4, whole=True)
+        if self.gpus_per_trial != "auto":
+            _require_number("gpus_per_trial", self.gpus_per_trial, 0)
+            whole_or_share = self.gpus_per_trial < 1 or float(self.gpus_per_trial).is_integer()
+            require(
+                whole_or_share,
+                "--gpus-per-trial must be a fraction below 1 or a whole number, "
+                f"but is {self.gpus_per_trial}",
+            )
+        _require_number("checkpoint_seconds", self.checkpoint_seconds, 0)
+        if self.max_epochs != "auto":
+            require(
+                self.min_epochs <= self.max_epochs,
+                f"--min-epochs must not exceed --max-epochs, but {self.min_epochs} > {self.max_epochs}",
+            )
+        _require_number("val_fraction", self.val_fraction, 0)
+        require(
+            0 < self.val_fraction < 1,
+            f"--val-fraction must be between 0 and 1, but is {self.val_fraction}",
+        )
+        for name, choices in (
+            ("metric", Metric),
+            ("sampler", SamplerName),
+            ("asha", AshaRule),
+            ("device", Device),
+            ("precision", PrecisionOption),
+        ):
+            require_choice(f"--{name}", getattr(self, name), choices)
+        self.budget_seconds()
+        if self.name != "auto":
+            check_run_name(self.name)
+
+    def budget_seconds(self) -> float | None:
+        """The time budget in seconds; None where there is none."""
+        return None if self.time_budget == "none" else parse_duration(self.time_budget)
+
+    @property
+    def direction(self) -> Literal["maximize", "minimize"]:
+        """Which way the metric is better."""
+        return "minimize" if self.metric == "loss" else "maximize"
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings as JSON types, by name."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of `90s`, `30m`, `2h`, `1d` or `1h30m`; a bare number is seconds.
+
+    Raises ValueError for anything else, and for nothing at all.
+    """
+    text = str(text).strip().lower()
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        seconds = float(text)
+    elif re.fullmatch(r"(\d+(\.\d+)?[smhd])+", text):
+        seconds = sum(
+            float(number) * _UNITS[unit] for number, unit in re.findall(r"(\d+(?:\.\d+)?)([smhd])", text)
+        )
+    else:
+        raise ValueError(f"a duration must look like 90s, 30m, 2h or 1h30m, but is {text!r}")
+    require(seconds > 0, f"a duration must be longer than nothing, but is {text!r}")
+    return seconds
+
+
+def check_run_name(name: str) -> None:
+    """Raise ValueError unless `name` can be a folder of its own: no path, nothing hidden."""
+    require(
+        re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name) is not None,
+        f"--name must be letters, digits, '.', '_' and '-', beginning with a letter or digit, "
+        f"but is {name!r}",
+    )
+
+
+def _require_number(name: str, value: Any, least: float, *, whole: bool = False) -> None:
+    option = "--" + name.replace("_", "-")
+    kind = int if whole else (int, float)
+    require(
+        isinstance(value, kind) and not isinstance(value, bool) and value >= least,
+        f"{option} must be a {'whole ' if whole else ''}number of at least {least}, but is {value!r}",
+    )
+
+
+def option_names() -> list[str]:
+    """Every setting's name, as a settings file spells it."""
+    return [field.name for field in fields(Settings)]

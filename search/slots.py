@@ -1,0 +1,64 @@
+"""How many trials run side by side on a machine, and what each of them gets."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from search.settings import Settings, UsageError
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What can be given to trials."""
+
+    cpus: int
+    gpus: int
+
+
+@dataclass(frozen=True)
+class Slots:
+    """Trials at once, and the resources of each."""
+
+    count: int
+    cpus: int
+    """CPU cores of a slot, and threads of its trial."""
+    gpus: float
+    """Share of a GPU, or whole GPUs."""
+
+
+def this_machine(*, look_for_gpus: bool) -> Machine:
+    """Cores that this process may use, and GPUs that torch can; importing torch takes seconds."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    gpus = 0
+    if look_for_gpus:
+        import torch
+
+        gpus = torch.cuda.device_count()
+    return Machine(cpus, gpus)
+
+
+def slots_for(settings: Settings, machine: Machine) -> Slots:
+    """The slots that `settings` ask for. Raises UsageError where a trial could never be placed."""
+    wish = settings.gpus_per_trial
+    gpus = (1.0 if machine.gpus and settings.device != "cpu" else 0.0) if wish == "auto" else wish
+    if gpus > machine.gpus:
+        raise UsageError(
+            f"--gpus-per-trial {gpus:g} is more than this machine has: {machine.gpus} GPUs; ask for less"
+        )
+    if settings.device == "cuda" and gpus == 0:
+        raise UsageError(
+            f"--device cuda needs a GPU for each trial, but this machine has {machine.gpus} GPUs and "
+            f"--gpus-per-trial is {gpus:g}"
+        )
+    by_gpu = int(machine.gpus / gpus + 1e-9) if gpus else machine.cpus
+    most = by_gpu if settings.max_concurrent == "auto" else min(settings.max_concurrent, by_gpu)
+    shared = gpus > 0 or settings.max_concurrent != "auto"
+    cpus = max(1, machine.cpus // most) if shared else 1
+    if settings.cpus_per_trial != "auto":
+        cpus = settings.cpus_per_trial
+    if cpus > machine.cpus:
+        raise UsageError(
+            f"--cpus-per-trial {cpus} is more than this machine has: {machine.cpus} cores; ask for less"
+        )
+    return Slots(count=max(1, min(most, machine.cpus // cpus)), cpus=cpus, gpus=gpus)

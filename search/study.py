@@ -1,0 +1,207 @@
+"""The record of a search: one Optuna study, complete in memory and on disk.
+
+Samplers and decisions read the study in memory, which costs no query; every change is also written to the
+storage, by this process alone. What is on disk is always a study that Optuna's own tools can open.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import optuna
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+Outcome = Literal["complete", "pruned", "diverged", "infeasible", "failed"]
+
+_STATES: dict[Outcome, TrialState] = {
+    "complete": TrialState.COMPLETE,
+    "pruned": TrialState.PRUNED,
+    "diverged": TrialState.PRUNED,
+    "infeasible": TrialState.PRUNED,
+    "failed": TrialState.FAIL,
+}
+# a broken constraint ranks a trial below every healthy one, whatever its last step
+_CONSTRAINTS: dict[Outcome, str] = {"diverged": "finite", "infeasible": "feasible"}
+
+COMMIT_SECONDS = 1.0
+
+
+class StudyRecord:
+    """One study. `url` None keeps it in memory only (a simulation)."""
+
+    def __init__(self, name: str, direction: Literal["maximize", "minimize"], url: str | None = None) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.study = optuna.create_study(study_name=name, direction=direction)
+        self._disk: _Disk | None = None if url is None else _Disk(url, name, direction)
+
+    def set_attributes(self, attributes: Mapping[str, Any]) -> None:
+        """Note facts about the whole search, as JSON types."""
+        for key, value in attributes.items():
+            self.study.set_user_attr(key, value)
+            if self._disk is not None:
+                self._disk.storage.set_study_user_attr(self._disk.study_id, key, value)
+
+    def ask(
+        self,
+        sampler: optuna.samplers.BaseSampler,
+        suggest: Callable[[optuna.Trial], Any],
+        baseline: tuple[str, Mapping[str, Any]] | None = None,
+    ) -> tuple[int, Any]:
+        """A new trial, RUNNING and not yet on disk; returns its number and what `suggest` made of it.
+
+        `baseline` is a name and the parameters to use instead of the sampler's. Follow with `begin`.
+        """
+        self.study.sampler = sampler
+        if baseline is not None:
+            self.study.enqueue_trial(dict(baseline[1]), user_attrs={"baseline": baseline[0]})
+        trial = self.study.ask()
+        return trial.number, suggest(trial)
+
+    def begin(self, number: int, attributes: Mapping[str, Any]) -> None:
+        """Note facts about a new trial and commit it to disk, before anything trains."""
+        self.note(number, attributes)
+        if self._disk is not None:
+            self._disk.create(self.trial(number))
+
+    def trial(self, number: int) -> FrozenTrial:
+        """The trial as it stands; not to be changed."""
+        return self.study.get_trials(deepcopy=False)[number]
+
+    def trials(self) -> list[FrozenTrial]:
+        """All trials as they stand, by number; not to be changed."""
+        return self.study.get_trials(deepcopy=False)
+
+    def note(self, number: int, attributes: Mapping[str, Any]) -> None:
+        """Note facts about a trial, as JSON types; on disk within a second if it is there already."""
+        trial = self._live(number)
+        for key, value in attributes.items():
+            trial.set_user_attr(key, value)
+            if self._disk is not None:
+                self._disk.note(number, key, value)
+
+    def report(self, number: int, epoch: int, score: float) -> None:
+        """Note the score after an epoch; one already reported keeps its first value."""
+        trial = self._live(number)
+        if epoch in self.trial(number).intermediate_values:
+            return
+        trial.report(score, epoch)
+        if self._disk is not None:
+            self._disk.report(number, epoch, score)
+
+    def tell(self, number: int, outcome: Outcome, score: float | None = None) -> None:
+        """End a trial, on disk when this returns. `score` goes with `complete` alone."""
+        assert (score is not None) == (outcome == "complete")
+        self.note(number, {"outcome": outcome})
+        if outcome in _CONSTRAINTS:
+            self._live(number).set_constraint(_CONSTRAINTS[outcome], 1.0)
+        self.study.tell(number, score, state=_STATES[outcome])
+        if self._disk is not None:
+            self._disk.finish(number, self.trial(number), _CONSTRAINTS.get(outcome))
+
+    def flush(self, *, force: bool = False) -> None:
+        """Write what is noted; without `force` only if the last time was a second ago."""
+        if self._disk is not None:
+            self._disk.flush(force=force)
+
+    def close(self) -> None:
+        """Write everything and let the storage go."""
+        if self._disk is not None:
+            self._disk.close()
+            self._disk = None
+
+    def _live(self, number: int) -> optuna.Trial:
+        return optuna.Trial(self.study, self.trial(number)._trial_id)
+
+
+class _Disk:
+    """The study in a database: new trials and ends at once, reports and notes within a second."""
+
+    def __init__(self, url: str, name: str, direction: str) -> None:
+        self.storage = open_storage(url)
+        directions = [StudyDirection.MAXIMIZE if direction == "maximize" else StudyDirection.MINIMIZE]
+        self.study_id = self.storage.create_new_study(directions, name)
+        self._ids: dict[int, int] = {}
+        self._scores: list[tuple[int, int, float]] = []
+        self._notes: dict[tuple[int, str], Any] = {}  # a later note of the same name replaces the earlier
+        self._written = time.monotonic()
+
+    def create(self, trial: FrozenTrial) -> None:
+        # one transaction holds the whole trial, its parameters and what is noted so far
+        trial_id = self.storage.create_new_trial(self.study_id, template_trial=trial)
+        self._ids[trial.number] = trial_id
+        for key in trial.user_attrs:
+            self._notes.pop((trial.number, key), None)
+
+    def note(self, number: int, key: str, value: Any) -> None:
+        self._notes[number, key] = value
+
+    def report(self, number: int, epoch: int, score: float) -> None:
+        self._scores.append((number, epoch, score))
+
+    def finish(self, number: int, trial: FrozenTrial, constraint: str | None) -> None:
+        self.flush(force=True)
+        trial_id = self._ids[number]
+        for key, value in trial.system_attrs.items():
+            if constraint is not None and key.endswith(f":{constraint}"):
+                self.storage.set_trial_system_attr(trial_id, key, value)
+        self.storage.set_trial_state_values(trial_id, trial.state, trial.values)
+
+    def flush(self, *, force: bool) -> None:
+        if not force and time.monotonic() - self._written < COMMIT_SECONDS:
+            return
+        for number, epoch, score in self._scores:
+            self.storage.set_trial_intermediate_value(self._ids[number], epoch, score)
+        self._scores.clear()
+        for (number, key), value in list(self._notes.items()):
+            if number in self._ids:  # else it goes with `create`
+                self.storage.set_trial_user_attr(self._ids[number], key, value)
+                del self._notes[number, key]
+        self._written = time.monotonic()
+
+    def close(self) -> None:
+        self.flush(force=True)
+        self.storage.engine.dispose()
+
+
+def open_storage(url: str) -> optuna.storages.RDBStorage:
+    """The database at `url`, made if it is not there; SQLite is set up for one writer and many readers."""
+    import sqlalchemy
+
+    is_sqlite = url.startswith("sqlite")
+    arguments = {"connect_args": {"timeout": 60}} if is_sqlite else {"pool_pre_ping": True}
+    storage = optuna.storages.RDBStorage(url, engine_kwargs=arguments)
+    if is_sqlite:
+
+        @sqlalchemy.event.listens_for(storage.engine, "connect")
+        def _set_up(connection: Any, _: Any) -> None:
+            # the log makes a commit cheap, and readers never wait for the writer; a killed process loses
+            # nothing, a power cut at most the last commits
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=NORMAL")
+
+        storage.engine.dispose()  # connections made before this hook
+    return storage
+
+
+def sqlite_url(path: Path) -> str:
+    """Address of a SQLite file."""
+    return f"sqlite:///{path.resolve()}"
+
+
+def load_study(path: Path) -> optuna.Study:
+    """The study in a run folder's database, for reading; also while a search writes it.
+
+    Raises ValueError where there is none.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist: give the folder of a run, such as results/NAME")
+    storage = open_storage(sqlite_url(path))
+    names = optuna.get_all_study_names(storage)
+    if not names:
+        raise ValueError(f"{path} holds no study: the run ended before it began")
+    return optuna.load_study(study_name=names[0], storage=storage)

@@ -1,0 +1,50 @@
+import functools
+import http.server
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def cifar10_images() -> Path:
+    """The real CIFAR-10 as JPEG files in an archive, beside the checkout where there is one."""
+    path = Path(__file__).parents[3].parent / "shared/cifar10/cifar10.tar.xz"
+    if not path.is_file():
+        pytest.skip("no shared/cifar10/cifar10.tar.xz beside the checkout")
+    return path
+
+
+class _Handler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self.server.requests.append(self.path)  # type: ignore[attr-defined]
+        if self.path.startswith("/cut/"):  # promises more than it sends
+            self.send_response(200)
+            self.send_header("Content-Length", "1000000")
+            self.end_headers()
+            self.wfile.write(b"half")
+        else:
+            super().do_GET()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[http.server.ThreadingHTTPServer]:
+    """Serves tmp_path/served, keeping the list `requests` of the paths asked for."""
+    (tmp_path / "served").mkdir()
+    handler = functools.partial(_Handler, directory=str(tmp_path / "served"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
+        httpd.requests = []  # type: ignore[attr-defined]
+        thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        thread.start()
+        yield httpd
+        httpd.shutdown()
+        thread.join()

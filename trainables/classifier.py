@@ -1,0 +1,107 @@
+"""A trained network and what it takes to use it: a folder of safetensors and JSON, no study and no Ray."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from trainables.augment import normalize
+from trainables.config import Task, TrialConfig, from_json, to_json
+
+_BATCH = 500
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A network with its classes and the colours it was trained on."""
+
+    model: nn.Module
+    config: TrialConfig
+    task: Task
+    class_names: tuple[str, ...]
+    mean: tuple[float, float, float]
+    """Per channel, 0 to 1, of the training part."""
+    std: tuple[float, float, float]
+    """Per channel, 0 to 1, of the training part."""
+
+    @torch.inference_mode()
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        """float32 (N, classes) of uint8 images (N, size, size, 3). Raises ValueError for another shape."""
+        expected = (self.task.image_size, self.task.image_size, self.task.channels)
+        if images.ndim != 4 or images.shape[1:] != expected or images.dtype != np.uint8:
+            raise ValueError(
+                f"images must be uint8 of shape (N, {', '.join(map(str, expected))}), "
+                f"but are {images.dtype} of shape {images.shape}"
+            )
+        self.model.eval()
+        device = next(self.model.parameters()).device
+        mean = torch.tensor(self.mean, device=device) * 255
+        std = torch.tensor([s or 1 / 255 for s in self.std], device=device) * 255
+        parts = [
+            self.model(normalize(batch.to(device), mean, std)).float().softmax(1).cpu()
+            for batch in torch.tensor(images).split(_BATCH)
+        ]
+        return torch.cat(parts).numpy() if parts else np.zeros((0, self.task.classes), np.float32)
+
+    def predict(self, images: np.ndarray) -> list[str]:
+        """The most probable class of each of uint8 images (N, size, size, 3)."""
+        return [self.class_names[i] for i in self.probabilities(images).argmax(1)]
+
+
+def save_classifier(
+    folder: Path,
+    weights: dict[str, torch.Tensor],
+    config: TrialConfig,
+    task: Task,
+    class_names: tuple[str, ...],
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+    about: dict[str, Any],
+) -> None:
+    """Write `model.safetensors` and `config.json`; `about` is kept as it is, for the reader."""
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / "model.safetensors.tmp"
+    save_file(weights, temporary)
+    document = {
+        "config": to_json(config),
+        "task": asdict(task),
+        "class_names": class_names,
+        "mean": mean,
+        "std": std,
+        "about": about,
+    }
+    (folder / "config.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    temporary.replace(folder / "model.safetensors")
+
+
+def load_classifier(folder: Path | str) -> Classifier:
+    """The classifier in a `best/` folder, on the CPU.
+
+    Raises ValueError naming the file that is missing or does not fit.
+    """
+    folder = Path(folder)
+    for name in ("config.json", "model.safetensors"):
+        if not (folder / name).is_file():
+            raise ValueError(f"{folder} holds no {name}: give the best/ folder of a finished run")
+    document = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config, task = from_json(document["config"]), Task(**document["task"])
+    model = config.model.build(task).to(memory_format=torch.channels_last)
+    try:
+        model.load_state_dict(load_file(folder / "model.safetensors"))
+    except RuntimeError as error:
+        raise ValueError(f"{folder / 'model.safetensors'} does not fit config.json: {error}") from error
+    return Classifier(
+        model=model.eval(),
+        config=config,
+        task=task,
+        class_names=tuple(document["class_names"]),
+        mean=tuple(document["mean"]),
+        std=tuple(document["std"]),
+    )

@@ -1,0 +1,35 @@
+"""How large a network is and what it gives, found without allocating or training it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trainables.config import ModelConfig, Task
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def build_on_meta(config: ModelConfig, task: Task) -> nn.Module:
+    """The network with shapes but without values: no memory is allocated, no random number drawn."""
+    import torch
+
+    with torch.device("meta"), torch.random.fork_rng(devices=()):
+        return config.build(task)
+
+
+def count_parameters(config: ModelConfig, task: Task) -> int:
+    """Numbers in all parameters, frozen ones too, but not in buffers (running averages, whitening filters).
+
+    Raises ValueError where the network does not fit the task.
+    """
+    return sum(parameter.numel() for parameter in build_on_meta(config, task).parameters())
+
+
+def output_shape(config: ModelConfig, task: Task, *, batch: int = 2) -> tuple[int, ...]:
+    """Shape of what the network makes of `batch` images of the task."""
+    import torch
+
+    images = torch.empty(batch, task.channels, task.image_size, task.image_size, device="meta")
+    with torch.no_grad():
+        return tuple(build_on_meta(config, task).eval()(images).shape)

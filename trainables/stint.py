@@ -1,0 +1,40 @@
+"""The order a worker gets: one stay of one trial on one slot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainables.config import Task, TrialConfig
+from trainables.precision import PrecisionChoice
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stint:
+    """What to train, from where, and where to leave what comes of it."""
+
+    trial: int
+    """The trial's number, Optuna's."""
+    stint: int
+    """How many stints of this trial came before; a checkpoint of a later one is never overwritten."""
+    config: TrialConfig
+    task: Task
+    seed: int
+    """Seed of everything random in this trial."""
+    known_epochs: int
+    """Epochs whose reports the record already has."""
+    checkpoint_epochs: tuple[int, ...]
+    """Epochs after which a checkpoint is written before the report: the rungs, and the last epoch."""
+    checkpoint_seconds: float
+    """A checkpoint is also written where this much time has passed since the last one."""
+    folder: Path
+    """The trial's folder: checkpoints, TensorBoard events."""
+    identity: str
+    """Hash of configuration, data and code; a checkpoint with another one is never loaded."""
+    precision: PrecisionChoice
+
+    def __str__(self) -> str:
+        # Ray builds names from configurations; this keeps them short
+        return f"trial {self.trial} stint {self.stint}"
+
+    __repr__ = __str__

@@ -1,0 +1,142 @@
+"""The Ray adapter: a worker that trains one stint after another. The only file here that imports ray."""
+
+from __future__ import annotations
+
+import gc
+import platform
+import time
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from ray import tune
+
+from trainables import checkpoint
+from trainables.data import Dataset
+from trainables.device import DeviceData, pick_device, place
+from trainables.precision import choose_precision
+from trainables.stint import Stint
+from trainables.training import EpochReport, Training
+
+
+class Trainable(tune.Trainable):
+    """Trains what `config["stint"]` orders. Worker, device and data outlive a stint.
+
+    A result has `reports`: one or more epochs as dictionaries, most often one; after a crash also those
+    that the checkpoint knows and the record does not. An order is only noted when it comes and begun at
+    the first step, where Ray handles what goes wrong.
+    """
+
+    stint: Stint | None
+    training: Training | None
+
+    def setup(self, config: dict[str, Any], **shared: Any) -> None:
+        """Once a worker. `shared` has `data` (a Dataset), `device` (a name) and `threads` (a number)."""
+        torch.set_num_threads(shared["threads"])
+        torch.set_float32_matmul_precision("high")
+        self.dataset: Dataset = shared["data"]
+        self.device_name: str = shared["device"]
+        self.device_data: DeviceData | None = None
+        self.writer: Any = None
+        self.training = None
+        self.stint = config["stint"]
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take the next order; everything of the last one is dropped."""
+        self._forget()
+        self.stint = new_config["stint"]
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """One epoch; the first step of a stint begins it."""
+        assert self.stint is not None
+        began = time.perf_counter()
+        try:
+            unknown = self._begin() if self.training is None else []
+            assert self.training is not None
+            setup_seconds = time.perf_counter() - began
+            reports = unknown or [self._train_one_epoch(self.training, self.stint)]
+        except torch.OutOfMemoryError as error:
+            self._forget()
+            return {"infeasible": f"out of memory on the device: {str(error).splitlines()[0]}"}
+        return {
+            "reports": reports,
+            "setup_seconds": setup_seconds,
+            "checkpoint_seconds": self.checkpoint_seconds,
+            "precision": self.training.precision,
+            "device": str(self.training.device),
+            "node": platform.node(),
+        }
+
+    def cleanup(self) -> None:
+        """Called by Ray when the worker ends."""
+        self._forget()
+
+    def _begin(self) -> list[dict[str, Any]]:
+        """Build or load the trial; returns reports that the record lacks."""
+        from tensorboardX import SummaryWriter
+
+        order = self.stint
+        assert order is not None
+        device = pick_device(self.device_name)
+        if self.device_data is None:
+            self.device_data = place(self.dataset, device)
+        state = checkpoint.load(order.folder, order.identity)
+        # a trial goes on in the precision it began with
+        precision = choose_precision(
+            order.precision if state is None else state["training"]["precision"],
+            order.config.model,
+            order.task,
+            order.config.batch_size,
+            device,
+        )
+        self.training = Training(
+            order.config, order.task, self.device_data, seed=order.seed, precision=precision
+        )
+        self.reports: list[dict[str, Any]] = []
+        if state is not None:
+            self.training.load(state["training"])
+            self.reports = state["reports"]
+        self.writer = SummaryWriter(str(order.folder), purge_step=self.training.epoch + 1, write_to_disk=True)
+        self.last_checkpoint = time.monotonic()
+        self.checkpoint_seconds = 0.0
+        return self.reports[order.known_epochs :]
+
+    def _train_one_epoch(self, training: Training, order: Stint) -> dict[str, Any]:
+        report = training.run_epoch()
+        row = asdict(report)
+        self.reports.append(row)
+        self._show(report)
+        overdue = time.monotonic() - self.last_checkpoint > order.checkpoint_seconds
+        self.checkpoint_seconds = 0.0
+        if report.epoch in order.checkpoint_epochs or overdue:
+            began = time.perf_counter()
+            checkpoint.save(
+                order.folder,
+                order.stint,
+                {
+                    "identity": order.identity,
+                    "training": training.state(),
+                    "scored": training.scored_weights(),
+                    "reports": self.reports,
+                },
+            )
+            self.last_checkpoint = time.monotonic()
+            self.checkpoint_seconds = time.perf_counter() - began
+        return row
+
+    def _show(self, report: EpochReport) -> None:
+        for name, value in asdict(report).items():
+            if name != "epoch":
+                self.writer.add_scalar(name, value, report.epoch)
+        self.writer.flush()
+
+    def _forget(self) -> None:
+        self.training = None
+        self.stint = None
+        if self.writer is not None:
+            self.writer.close()
+            self.writer = None
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()

@@ -1,0 +1,243 @@
+"""The training loop of one trial. It knows no Ray: images and a configuration in, one report an epoch out."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from trainables import augment, metrics
+from trainables.averaging import WeightAverage, scored_weights
+from trainables.config import InitializedFromData, OptimizerConfig, Task, TrialConfig
+from trainables.device import DeviceData, DevicePart
+from trainables.precision import Precision
+from trainables.schedule import learning_rate
+from trainables.seeding import derive_seed
+
+EVALUATION_BATCH = 500
+INITIALIZATION_IMAGES = 5000
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochReport:
+    """What one epoch did. Losses are means over images, in nats, without label smoothing on validation."""
+
+    epoch: int
+    """Epochs finished, 1 to max_epochs."""
+    train_loss: float
+    train_accuracy: float
+    """Share of augmented training images classified right while training (mixup: as the larger part)."""
+    val_loss: float
+    val_accuracy: float
+    val_macro_f1: float
+    learning_rate: float
+    """At the last step of the epoch."""
+    images_per_second: float
+    """Training images a second of training, evaluation not counted."""
+    seconds: float
+    """Wall time of the epoch, training and evaluation."""
+
+    def finite(self) -> bool:
+        """Whether losses and scores are numbers; one that is not means the trial diverged."""
+        return all(math.isfinite(value) for value in asdict(self).values())
+
+
+class Training:
+    """One trial's network, optimizer and position in its schedule.
+
+    Every draw comes from (seed, epoch), so a training that goes on from `state()` equals one that was
+    never interrupted: bit for bit on a CPU.
+    """
+
+    def __init__(
+        self, config: TrialConfig, task: Task, data: DeviceData, *, seed: int, precision: Precision = "fp32"
+    ) -> None:
+        self.config, self.task, self.data = config, task, data
+        self.seed, self.precision = seed, precision
+        self.device = data.train.images.device
+        self.epoch = 0
+        images = len(data.train.labels)
+        # batches of nearly equal size: no image left out, and no tiny last batch to upset the norms
+        self.steps_per_epoch = max(1, round(images / config.batch_size))
+        self.steps = self.steps_per_epoch * task.max_epochs
+
+        torch.manual_seed(derive_seed(seed, "weights"))
+        self.model = config.model.build(task).to(self.device).to(memory_format=torch.channels_last)
+        self._initialize_from_data()
+        self.optimizer = make_optimizer(config.optimizer, self.model)
+        self.average = (
+            None if config.averaging == "none" else WeightAverage(config.averaging, self.model, self.steps)
+        )
+
+    def _initialize_from_data(self) -> None:
+        modules = [m for m in self.model.modules() if isinstance(m, InitializedFromData)]
+        if modules:
+            generator = torch.Generator().manual_seed(derive_seed(self.seed, "initialization"))
+            index = torch.randperm(len(self.data.train.labels), generator=generator)[:INITIALIZATION_IMAGES]
+            images = self.data.train.images[index.to(self.device)]
+            for module in modules:
+                module.initialize_from(augment.normalize(images, self.data.mean, self.data.std))
+
+    def epochs(self) -> Iterator[EpochReport]:
+        """Train to max_epochs, one report an epoch; stopping in between loses nothing before it."""
+        while self.epoch < self.task.max_epochs:
+            yield self.run_epoch()
+
+    def run_epoch(self) -> EpochReport:
+        """Train and validate one epoch. The device is waited for once after each of the two."""
+        start = time.perf_counter()
+        train_loss, train_accuracy, rate = self._train_epoch()
+        trained = time.perf_counter() - start
+        self.epoch += 1
+        val_loss, confusion = self.validate()
+        return EpochReport(
+            epoch=self.epoch,
+            train_loss=train_loss,
+            train_accuracy=train_accuracy,
+            val_loss=val_loss,
+            val_accuracy=float(metrics.accuracy(confusion)),
+            val_macro_f1=float(metrics.macro_f1(confusion)),
+            learning_rate=rate,
+            images_per_second=len(self.data.train.labels) / trained,
+            seconds=time.perf_counter() - start,
+        )
+
+    def _train_epoch(self) -> tuple[float, float, float]:
+        """Mean loss, accuracy, and the last learning rate."""
+        config, part = self.config, self.data.train
+        epoch_seed = derive_seed(self.seed, "epoch", self.epoch)
+        torch.manual_seed(epoch_seed)  # dropout
+        generator = torch.Generator(self.device).manual_seed(epoch_seed)
+        host = np.random.default_rng(epoch_seed)
+        order = torch.randperm(len(part.labels), generator=generator, device=self.device)
+
+        self.model.train()
+        loss_sum = torch.zeros((), device=self.device)
+        hits = torch.zeros((), device=self.device, dtype=torch.int64)
+        step, rate = self.epoch * self.steps_per_epoch, 0.0
+        for index in order.tensor_split(self.steps_per_epoch):
+            rate = learning_rate(config.optimizer, step, self.steps)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            images, labels = self._batch(index, generator)
+            share = augment.mixup_share(config.augment.mixup, host) if config.augment.mixup else 1.0
+            if share < 1.0:
+                partners = torch.randperm(len(index), generator=generator, device=self.device)
+                images = images.lerp(images[partners], 1.0 - share)
+
+            with self._autocast():
+                logits = self.model(images).float()
+            loss = self._loss(logits, labels)
+            if share < 1.0:
+                loss = share * loss + (1.0 - share) * self._loss(logits, labels[partners])
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimizer.step()
+
+            step += 1
+            if self.average is not None:
+                self.average.update(step, epoch_ends=step % self.steps_per_epoch == 0)
+            loss_sum += loss.detach() * len(index)
+            hits += (logits.detach().argmax(1) == labels).sum()
+        total_loss, total_hits = torch.stack([loss_sum, hits.float()]).tolist()
+        return total_loss / len(part.labels), total_hits / len(part.labels), rate
+
+    def _batch(self, index: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        part, settings = self.data.train, self.config.augment
+        raw = augment.take_batch(part.images, index, settings, generator)
+        images = augment.normalize(raw, self.data.mean, self.data.std)
+        if settings.cutout:
+            images = augment.cutout(images, settings.cutout, generator)
+        return images, part.labels[index]
+
+    def _loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return functional.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
+    def validate(self) -> tuple[float, torch.Tensor]:
+        """Mean loss and confusion matrix, int64 (classes, classes), of the scored weights on validation."""
+        swap = self.average is not None and self.average.kind == "ema"
+        if swap:
+            assert self.average is not None
+            self.average.swap()
+        try:
+            return self._evaluate(self.data.val)
+        finally:
+            if swap:
+                assert self.average is not None
+                self.average.swap()
+
+    @torch.inference_mode()
+    def _evaluate(self, part: DevicePart) -> tuple[float, torch.Tensor]:
+        self.model.eval()
+        classes = self.task.classes
+        confusion = torch.zeros(classes, classes, dtype=torch.int64, device=self.device)
+        loss_sum = torch.zeros((), device=self.device)
+        for images, labels in zip(
+            part.images.split(EVALUATION_BATCH), part.labels.split(EVALUATION_BATCH), strict=True
+        ):
+            with self._autocast():
+                logits = self.model(augment.normalize(images, self.data.mean, self.data.std)).float()
+            loss_sum += functional.cross_entropy(logits, labels, reduction="sum")
+            metrics.add_to_confusion(confusion, labels, logits.argmax(1))
+        return float(loss_sum) / len(part.labels), confusion.cpu()
+
+    def scored_weights(self) -> dict[str, torch.Tensor]:
+        """The weights that validation scored, on the CPU, each with memory of its own."""
+        weights = scored_weights(self.model, self.average)
+        return {name: t.detach().cpu().contiguous().clone() for name, t in weights.items()}
+
+    def state(self) -> dict[str, Any]:
+        """Everything needed to go on exactly; tensors, numbers and strings only."""
+        return {
+            "epoch": self.epoch,
+            "precision": self.precision,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": None if self.average is None else self.average.state(),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from `state()` of the same configuration, data and seed."""
+        self.epoch = state["epoch"]
+        self.precision = state["precision"]
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.load(state["average"])
+
+
+def make_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """The optimizer over the trainable parameters; biases and norms (one dimension) are not decayed."""
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    match config.name:
+        case "sgd":
+            return torch.optim.SGD(
+                groups,
+                lr=config.learning_rate,
+                momentum=config.momentum,
+                nesterov=config.momentum > 0,
+                fused=True,
+            )
+        case "adam":
+            return torch.optim.Adam(
+                groups, lr=config.learning_rate, betas=(config.momentum, 0.999), fused=True
+            )
+        case "adamw":
+            return torch.optim.AdamW(
+                groups, lr=config.learning_rate, betas=(config.momentum, 0.999), fused=True
+            )
