@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, field, make_dataclass
+from dataclasses import field, make_dataclass
 from pathlib import Path
 from typing import Any
 
-from search.settings import GROUPS, Settings, UsageError, option_names
+from search.settings import GROUPS, Settings, UsageError, defaults, option
 
 DESCRIPTION = """Search for the best image classifier that a budget can find.
 
@@ -24,10 +25,9 @@ def parse(argv: Sequence[str], prog: str) -> Settings:
     """
     import tyro
 
-    argv = list(argv)
-    if (argv and argv[0] == "--config") or any(a == "--config" or a.startswith("--config=") for a in argv):
-        path, argv = _take_config(argv)
-        argv = _arguments_from_file(path) + argv
+    path, argv = _take_config(list(argv))
+    if path is not None:
+        argv = _arguments_from_file(path) + argv  # of an option given twice the last counts
     groups = make_dataclass(
         "Options",
         [
@@ -51,30 +51,36 @@ def parse(argv: Sequence[str], prog: str) -> Settings:
 
 def command_for(settings: Settings) -> str:
     """The command that asks for `settings`, without options that stand at their default."""
-    import shlex
-
     words = ["uv", "run", "python", "-m", "search.run"]
-    defaults = asdict(Settings())
-    for name, value in asdict(settings).items():
-        if value == defaults[name] and name != "space":
-            continue
-        option = "--" + name.replace("_", "-")
-        if isinstance(value, bool):
-            words.append(option if value else option.replace("--", "--no-", 1))
-        else:
-            words += [option, str(value)]
+    for name, default in defaults().items():
+        value = getattr(settings, name)
+        if value != default or name == "space":
+            words.append(_word(name, value))
     return shlex.join(words)
 
 
-def _take_config(argv: list[str]) -> tuple[Path, list[str]]:
-    for position, word in enumerate(argv):
-        if word.startswith("--config="):
-            return Path(word.split("=", 1)[1]), argv[:position] + argv[position + 1 :]
-        if word == "--config":
-            if position + 1 == len(argv):
-                raise UsageError("--config needs the path of a settings file, such as search.yaml")
-            return Path(argv[position + 1]), argv[:position] + argv[position + 2 :]
-    raise AssertionError("called without --config")
+def _word(name: str, value: Any) -> str:
+    """A setting as one word of a command line, also where its value begins with a dash."""
+    if isinstance(value, bool):
+        return option(name) if value else option(f"no_{name}")
+    return f"{option(name)}={value}"
+
+
+def _take_config(argv: list[str]) -> tuple[Path | None, list[str]]:
+    """The settings file that `argv` names, if any, and `argv` without it."""
+    path, rest = None, []
+    words = iter(argv)
+    for word in words:
+        if word != "--config" and not word.startswith("--config="):
+            rest.append(word)
+            continue
+        value = next(words, "") if word == "--config" else word.partition("=")[2]
+        if not value:
+            raise UsageError("--config needs the path of a settings file, such as search.yaml")
+        if path is not None:
+            raise UsageError(f"--config can be given once, but names {path} and {value}")
+        path = Path(value)
+    return path, rest
 
 
 def _arguments_from_file(path: Path) -> list[str]:
@@ -85,7 +91,7 @@ def _arguments_from_file(path: Path) -> list[str]:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"--config {path} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date that is none
         reason = " ".join(str(error).split())
         raise UsageError(f"--config {path} is not YAML: {reason}") from error
     if document is None:
@@ -94,21 +100,24 @@ def _arguments_from_file(path: Path) -> list[str]:
         raise UsageError(
             f"--config {path} must hold `name: value` lines, but holds a {type(document).__name__}"
         )
-    words: list[str] = []
+    words: dict[str, str] = {}
     for key, value in document.items():
         name = str(key).replace("-", "_")
-        if name not in option_names():
-            near = difflib.get_close_matches(name, option_names(), n=1)
+        if name not in defaults():
+            near = difflib.get_close_matches(name, defaults(), n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise UsageError(f"--config {path} has an unknown option {key!r}{hint}")
-        option = "--" + name.replace("_", "-")
-        if isinstance(value, bool):
-            words.append(option if value else option.replace("--", "--no-", 1))
-        elif isinstance(value, list | dict):
+        if name in words:
+            raise UsageError(f"--config {path} has {name} twice")
+        if value is None:
+            continue  # nothing after the colon: as if it were not there
+        if isinstance(value, list | dict):
             raise UsageError(f"--config {path}: {key} must be one value, but is {value!r}")
-        else:
-            words += [option, str(value)]
-    return words
+        if isinstance(value, bool) != isinstance(defaults()[name], bool):
+            kind = "a value" if isinstance(value, bool) else "true or false"
+            raise UsageError(f"--config {path}: {key} must be {kind}, but is {value!r}")
+        words[name] = _word(name, value)
+    return list(words.values())
 
 
 def fail(error: Exception, prog: str) -> int:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
-from search.command_line import command_for
 from search.settings import Settings
-from search.tables import best_document, format_value, shown_rows
+from search.tables import SHOWN, best_document, format_value, has_best, shown_rows
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,9 +19,11 @@ WIDTH = 100
 
 def announce(prepared: Prepared, console: Console) -> None:
     """What will be searched, on which data, with what."""
+    from rich.text import Text
+
     data, task, settings, slots = prepared.dataset, prepared.task, prepared.settings, prepared.slots
     if data.note:
-        console.print(f"Note: {data.note}", style="bold yellow", highlight=False)
+        console.print(Text(f"Note: {data.note}", style="bold yellow"), soft_wrap=True)
     lines = [
         f"data    {data.name}: {len(data.train):,} training and {len(data.val):,} validation images, "
         f"{task.classes} classes, {task.image_size} px",
@@ -34,7 +36,7 @@ def announce(prepared: Prepared, console: Console) -> None:
     for name, reason in prepared.skipped.items():
         lines.append(f"baseline {name} is left out: {reason}")
     for line in lines:
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def conclude(results: Results, settings: Settings, console: Console) -> None:
@@ -43,16 +45,15 @@ def conclude(results: Results, settings: Settings, console: Console) -> None:
     from rich.text import Text
 
     document = best_document(results.study, settings.top)
-    rows = shown_rows(document)
     note = f"\n{document['note']}" if document["note"] else ""
     title = f"{document['run']}: space {document['space']} on {document['dataset']}{note}"
     table = Table(title=Text(title), width=WIDTH, title_justify="left")
-    for name in rows[0] if rows else ("no trial",):
+    for name in SHOWN:
         table.add_column(name, justify="left" if name in ("baseline", "outcome") else "right")
-    for row in rows:
+    for row in shown_rows(document):
         table.add_row(*(Text(value) for value in row.values()))
     console.print(table)
-    if results.has_best:
+    if has_best(document):
         best = document["trials"][0]
         config = Table(title=Text(f"best configuration: trial {best['trial']}"), title_justify="left")
         for _ in range(2):
@@ -70,6 +71,6 @@ def conclude(results: Results, settings: Settings, console: Console) -> None:
     if results.stopped != "finished":
         console.print(f"ended early: {results.stopped}", highlight=False)
     path = results.folder.path
-    command = command_for(settings)
+    command = json.loads(results.folder.settings.read_text(encoding="utf-8"))["command"]
     for text in (f"everything is in  {path}", f"repeat with       {command}"):
         console.print(text, highlight=False, soft_wrap=True, markup=False)

@@ -74,6 +74,7 @@ class Controller:
         self,
         record: StudyRecord,
         plan: Plan,
+        *,
         suggest: Callable[[optuna.Trial], Any],
         sampler: Callable[[int], optuna.samplers.BaseSampler],
         limit: Callable[[Any], tuple[str | None, Mapping[str, Any]]] | None = None,

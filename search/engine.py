@@ -6,8 +6,10 @@ and nothing has to be recovered from its state.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -15,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
@@ -119,6 +122,8 @@ class Engine:
         Raises what the controller or a hook raised.
         """
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(self.slots.count)
+        # it counts failed stints as trials that did not complete, and says so in an error of its own
+        logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)
         folder = tempfile.mkdtemp(prefix="search-tune-")
         try:
             tune.Tuner(
@@ -190,8 +195,8 @@ class Engine:
         work = self.work.get(ray_trial.trial_id)
         if work is None:
             return
-        error = ray_trial.get_pickled_error()
-        text = str(error or ray_trial.get_error() or "no reason known")
+        error = _error_of(ray_trial)
+        text = _ANSI_COLOURS.sub("", str(error))
         if isinstance(error, ray.exceptions.RayActorError):
             self.controller.ended(work.trial, lost=text)
         else:
@@ -221,6 +226,18 @@ class Engine:
         except Exception as error:
             if self.failure is None:
                 self.failure = error
+
+
+_ANSI_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def _error_of(ray_trial: RayTrial) -> Exception:
+    """What ended a Ray trial; Tune has just written it down in this process's own temporary folder."""
+    if ray_trial.pickled_error_file is not None:
+        with contextlib.suppress(Exception):  # a class that exists on the worker only
+            error: Exception = ray.cloudpickle.loads(Path(ray_trial.pickled_error_file).read_bytes())
+            return error
+    return RuntimeError(Path(ray_trial.error_file).read_text(encoding="utf-8"))
 
 
 def _with_resources(slots: Slots) -> type[Trainable]:
@@ -268,7 +285,7 @@ class _Decisions(_InMemory, FIFOScheduler):
     """Passes results to the controller and its answers to Tune."""
 
     def __init__(self, engine: Engine) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # Ray's
         self.engine = engine
 
     def on_trial_add(self, tune_controller: Any, trial: RayTrial) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import re
+import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from search.results import RunFolder, free_bytes
+from search.results import RunFolder, free_bytes, nearest_existing
 from search.settings import Settings, UsageError
 from search.slots import Machine, Slots, slots_for, this_machine
 from spaces import Space, check_space, load_space, misfits
@@ -15,6 +18,7 @@ from trainables.config import Task
 from trainables.data import Dataset, ProgressFactory, check_name, load_dataset
 
 LEAST_FREE_BYTES = 500 * 2**20
+DASHBOARD_NEEDS = ("aiohttp", "aiohttp_cors", "opencensus")
 
 
 @dataclass(frozen=True)
@@ -41,9 +45,14 @@ def check_request(settings: Settings) -> Space:
     """
     space = load_space(settings.space)
     check_name(settings.dataset, settings.data_dir)
-    if settings.name != "auto":
-        _check_new(RunFolder(settings.storage / settings.name))
-    _check_storage(settings.storage)
+    try:
+        if settings.name != "auto":
+            _check_new(RunFolder(settings.storage / settings.name))
+        _check_storage(settings.storage)
+    except OSError as error:
+        raise UsageError(f"--storage {settings.storage} cannot be used: {error.strerror}") from error
+    if settings.dashboard and any(importlib.util.find_spec(name) is None for name in DASHBOARD_NEEDS):
+        raise UsageError("--dashboard needs packages that are not installed: uv pip install 'ray[default]'")
     return space
 
 
@@ -64,6 +73,8 @@ def prepare(settings: Settings, progress: ProgressFactory | None = None) -> Prep
         seed=settings.seed,
         progress=progress,
     )
+    if settings.dataset == "auto":
+        settings = replace(settings, dataset=dataset.name)  # the one that a repetition has to read
     assert isinstance(settings.max_epochs, int)
     task = Task(
         image_size=dataset.train.images.shape[1],
@@ -87,8 +98,6 @@ def prepare(settings: Settings, progress: ProgressFactory | None = None) -> Prep
 
 
 def _with_defaults(settings: Settings, machine: Machine) -> Settings:
-    from dataclasses import replace
-
     gpu = machine.gpus > 0 and settings.device != "cpu"
     return replace(
         settings,
@@ -102,7 +111,7 @@ def _with_defaults(settings: Settings, machine: Machine) -> Settings:
 
 
 def _check_new(folder: RunFolder) -> None:
-    if folder.path.exists():
+    if nearest_existing(folder.path) == folder.path:
         raise UsageError(
             f"a run called {folder.path.name} is there already: {folder.path}; choose another --name"
         )
@@ -110,11 +119,9 @@ def _check_new(folder: RunFolder) -> None:
 
 def _check_storage(storage: Path) -> None:
     """Refuse a storage that cannot be written, or has too little room."""
-    place = storage
-    while not place.exists():
-        place = place.parent
+    place = nearest_existing(storage)
     if not place.is_dir():
-        raise UsageError(f"--storage {storage} must be a folder, but {place} is a file")
+        raise UsageError(f"--storage {storage} must be a folder, but {place} is none")
     if not _writable(place):
         raise UsageError(f"--storage {storage} cannot be written: no permission in {place.resolve()}")
     free = free_bytes(storage)
@@ -127,8 +134,6 @@ def _check_storage(storage: Path) -> None:
 
 def _writable(place: Path) -> bool:
     """Whether a file can be made in `place`: permissions alone do not tell of a read-only disk."""
-    import tempfile
-
     if not os.access(place, os.W_OK | os.X_OK):
         return False
     try:
@@ -139,11 +144,15 @@ def _writable(place: Path) -> bool:
 
 
 def _free_name(settings: Settings, space: Space, dataset: Dataset) -> str:
-    data = Path(dataset.name).name.split(".")[0]
-    data = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in data) or "data"
-    stem = f"{space.name.rsplit('.', 1)[-1]}-{data}-{time.strftime('%Y%m%d-%H%M%S')}"
+    data = _as_name(Path(dataset.name).name.split(".")[0]) or "data"
+    stem = f"{_as_name(space.name.rsplit('.', 1)[-1]) or 'space'}-{data}-{time.strftime('%Y%m%d-%H%M%S')}"
     name, count = stem, 1
     while (settings.storage / name).exists():
         count += 1
         name = f"{stem}-{count}"
     return name
+
+
+def _as_name(text: str) -> str:
+    """What of `text` a run's name may hold, see `settings.check_run_name`."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", text).lstrip("._-")[:30]

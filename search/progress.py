@@ -56,7 +56,10 @@ class Progress:
         self.console, self.controller, self.metric, self.budget = console, controller, metric, budget
         self.quiet = quiet
         self.started = time.monotonic()
-        self._epochs: deque[tuple[float, int]] = deque([(self.started, 0)])
+        # what a resumed search had done before says nothing about how fast this one is
+        self._ended_before = 0
+        self._epochs: deque[tuple[float, int]] = deque([(self.started, controller.epochs)])
+        self._ended_before = self.snapshot().ended
         self._next = 0.0
         self._live: Live | None = None
         self._last_line = ""
@@ -89,12 +92,13 @@ class Progress:
 
     def say(self, text: str) -> None:
         """A line that stays on the screen; safe in a signal handler's place."""
-        self.console.print(text, highlight=False)
+        if not self.quiet:
+            self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def _print_line(self) -> None:
         text = line(self.snapshot(), self.metric)
         if text != self._last_line:
-            self.console.print(text, highlight=False, soft_wrap=True)
+            self.console.print(text, highlight=False, markup=False, soft_wrap=True)
             self._last_line = text
 
     def snapshot(self) -> Snapshot:
@@ -134,8 +138,9 @@ class Progress:
 
     def _remaining(self, snapshot: Snapshot) -> float | None:
         guesses = []
-        if snapshot.trials is not None and snapshot.ended >= 2:
-            guesses.append(snapshot.elapsed / snapshot.ended * (snapshot.trials - snapshot.ended))
+        ended = snapshot.ended - self._ended_before
+        if snapshot.trials is not None and ended >= 2:
+            guesses.append(snapshot.elapsed / ended * (snapshot.trials - snapshot.ended))
         if self.budget is not None:
             guesses.append(self.budget - snapshot.elapsed)
         return max(0.0, min(guesses)) if guesses else None
@@ -213,10 +218,11 @@ class DataProgress:
         from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bars
 
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+        text = TextColumn("{task.description}", markup=False)
+        columns = (text, BarColumn(), DownloadColumn(), TimeRemainingColumn())
         shown = not self.quiet and self.console.is_terminal
         if not self.quiet and not shown:
-            self.console.print(description, highlight=False)
+            self.console.print(description, highlight=False, markup=False, soft_wrap=True)
         with Bars(*columns, console=self.console, disable=not shown, transient=True) as bars:
             task = bars.add_task(description, total=total or None)
             yield _Bar(bars, task)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,10 +81,13 @@ def write_settings(prepared: Prepared) -> None:
         folder.path.mkdir(parents=True)
     except FileExistsError as error:
         raise UsageError(f"a run is there already: {folder.path}; choose another --name") from error
+    except OSError as error:
+        raise UsageError(f"{folder.path} cannot be made: {error.strerror}") from error
     folder.write_json(
         folder.settings.name,
         {
-            "command": command_for(prepared.settings),
+            # a run of the same name would be refused
+            "command": command_for(replace(prepared.settings, name="auto")),
             "settings": prepared.settings.to_json(),
             "dataset": dataset.name,
             "note": dataset.note,
@@ -123,11 +126,11 @@ def keep_best_model(prepared: Prepared, results: Results) -> None:
     save_classifier(
         results.folder.best,
         state["scored"],
-        results.best_config,
-        prepared.task,
-        prepared.dataset.class_names,
-        prepared.dataset.mean,
-        prepared.dataset.std,
+        config=results.best_config,
+        task=prepared.task,
+        class_names=prepared.dataset.class_names,
+        mean=prepared.dataset.mean,
+        std=prepared.dataset.std,
         about={
             "run": results.folder.path.name,
             "dataset": prepared.dataset.name,
@@ -162,19 +165,19 @@ class Results:
     @property
     def has_best(self) -> bool:
         """Whether any trial has a score."""
-        from search.tables import best_document
+        from search.tables import best_document, has_best
 
-        trials = best_document(self.study, 1)["trials"]
-        return bool(trials) and trials[0]["score"] is not None
+        return has_best(best_document(self.study, 1))
 
     @property
     def best(self) -> dict[str, Any]:
         """Number, score, epochs and parameters of the best trial. ValueError where none has a score."""
-        from search.tables import best_document
+        from search.tables import best_document, has_best
 
-        if not self.has_best:
+        document = best_document(self.study, 1)
+        if not has_best(document):
             raise ValueError(f"{self.folder.path} has no trial with a score")
-        best: dict[str, Any] = best_document(self.study, 1)["trials"][0]
+        best: dict[str, Any] = document["trials"][0]
         return best
 
     @property
@@ -191,8 +194,13 @@ class Results:
         return load_classifier(self.folder.best)
 
 
-def free_bytes(path: Path) -> int:
-    """Free space of the disk that `path`, or the nearest folder above it that exists, lies on."""
-    while not path.exists():
+def nearest_existing(path: Path) -> Path:
+    """`path`, or else the nearest folder above it that is there; a link that leads nowhere is there."""
+    while not (path.exists() or path.is_symlink()):
         path = path.parent
-    return shutil.disk_usage(path).free
+    return path
+
+
+def free_bytes(path: Path) -> int:
+    """Free space of the disk that `path` lies on, or will lie on."""
+    return shutil.disk_usage(nearest_existing(path)).free

@@ -5,6 +5,7 @@ Options of one kind stand in one class, which is one group of `--help`; `Setting
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -116,43 +117,30 @@ class Settings(OutputSettings, ResourceSettings, DataSettings, SearchSettings):
     """
 
     def __post_init__(self) -> None:
-        at_least = {
-            "trials": 1,
-            "max_epochs": 1,
-            "min_epochs": 1,
-            "reduction_factor": 2,
-            "max_params": 1,
-            "cpus_per_trial": 1,
-            "max_concurrent": 1,
-            "retries": 0,
-            "top": 1,
-            "seed": 0,
-        }
-        for name, least in at_least.items():
-            value = getattr(self, name)
-            if value is not None and value != "auto":
-                _require_number(name, value, least, whole=True)
-        if self.image_size != "auto":
-            _require_number("image_size", self.image_size, 4, whole=True)
+        for name in ("data_dir", "storage"):
+            if isinstance(getattr(self, name), str | Path):
+                object.__setattr__(self, name, _expanded(name, getattr(self, name)))
+        _require_kinds(self)
+        _require_at_least(self)
         if self.gpus_per_trial != "auto":
-            _require_number("gpus_per_trial", self.gpus_per_trial, 0)
-            whole_or_share = self.gpus_per_trial < 1 or float(self.gpus_per_trial).is_integer()
             require(
-                whole_or_share,
-                "--gpus-per-trial must be a fraction below 1 or a whole number, "
+                0.01 <= self.gpus_per_trial < 1 or float(self.gpus_per_trial).is_integer(),
+                "--gpus-per-trial must be a whole number, or a fraction from 0.01 to below 1, "
                 f"but is {self.gpus_per_trial}",
             )
-        _require_number("checkpoint_seconds", self.checkpoint_seconds, 0)
+            require(
+                self.device != "cpu" or self.gpus_per_trial == 0,
+                f"--device cpu uses no GPU, but --gpus-per-trial is {self.gpus_per_trial:g}",
+            )
+        require(
+            0 < self.val_fraction < 1,
+            f"--val-fraction must be between 0 and 1, but is {self.val_fraction}",
+        )
         if self.max_epochs != "auto":
             require(
                 self.min_epochs <= self.max_epochs,
                 f"--min-epochs must not exceed --max-epochs, but {self.min_epochs} > {self.max_epochs}",
             )
-        _require_number("val_fraction", self.val_fraction, 0)
-        require(
-            0 < self.val_fraction < 1,
-            f"--val-fraction must be between 0 and 1, but is {self.val_fraction}",
-        )
         for name, choices in (
             ("metric", Metric),
             ("sampler", SamplerName),
@@ -167,7 +155,7 @@ class Settings(OutputSettings, ResourceSettings, DataSettings, SearchSettings):
 
     def budget_seconds(self) -> float | None:
         """The time budget in seconds; None where there is none."""
-        return None if self.time_budget == "none" else parse_duration(self.time_budget)
+        return None if self.time_budget == "none" else parse_duration(self.time_budget, "--time-budget")
 
     @property
     def direction(self) -> Literal["maximize", "minimize"]:
@@ -183,21 +171,20 @@ class Settings(OutputSettings, ResourceSettings, DataSettings, SearchSettings):
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-def parse_duration(text: str) -> float:
+def parse_duration(text: str, what: str = "a duration") -> float:
     """Seconds of `90s`, `30m`, `2h`, `1d` or `1h30m`; a bare number is seconds.
 
-    Raises ValueError for anything else, and for nothing at all.
+    Raises ValueError, naming `what`, for anything else, and for nothing at all.
     """
-    text = str(text).strip().lower()
-    if re.fullmatch(r"\d+(\.\d+)?", text):
-        seconds = float(text)
-    elif re.fullmatch(r"(\d+(\.\d+)?[smhd])+", text):
-        seconds = sum(
-            float(number) * _UNITS[unit] for number, unit in re.findall(r"(\d+(?:\.\d+)?)([smhd])", text)
-        )
-    else:
-        raise ValueError(f"a duration must look like 90s, 30m, 2h or 1h30m, but is {text!r}")
-    require(seconds > 0, f"a duration must be longer than nothing, but is {text!r}")
+    number = r"\d+(?:\.\d+)?"
+    word = text.strip().lower()
+    require(
+        re.fullmatch(rf"{number}|({number}[smhd])+", word) is not None,
+        f"{what} must look like 90s, 30m, 2h or 1h30m, but is {text!r}",
+    )
+    parts = re.findall(rf"({number})([smhd]?)", word)
+    seconds = sum(float(count) * _UNITS[unit or "s"] for count, unit in parts)
+    require(0 < seconds < math.inf, f"{what} must be longer than nothing and end, but is {text!r}")
     return seconds
 
 
@@ -210,15 +197,69 @@ def check_run_name(name: str) -> None:
     )
 
 
-def _require_number(name: str, value: Any, least: float, *, whole: bool = False) -> None:
-    option = "--" + name.replace("_", "-")
-    kind = int if whole else (int, float)
-    require(
-        isinstance(value, kind) and not isinstance(value, bool) and value >= least,
-        f"{option} must be a {'whole ' if whole else ''}number of at least {least}, but is {value!r}",
-    )
+_AT_LEAST = {
+    "trials": 1,
+    "max_epochs": 1,
+    "min_epochs": 1,
+    "reduction_factor": 2,
+    "max_params": 1,
+    "seed": 0,
+    "image_size": 4,
+    "val_fraction": 0,
+    "cpus_per_trial": 1,
+    "gpus_per_trial": 0,
+    "max_concurrent": 1,
+    "retries": 0,
+    "checkpoint_seconds": 0,
+    "top": 1,
+}
+_FRACTIONS = ("val_fraction", "gpus_per_trial", "checkpoint_seconds")
 
 
-def option_names() -> list[str]:
-    """Every setting's name, as a settings file spells it."""
-    return [field.name for field in fields(Settings)]
+def option(name: str) -> str:
+    """A setting's name as the command line spells it."""
+    return "--" + name.replace("_", "-")
+
+
+def _require_at_least(settings: Settings) -> None:
+    for name, least in _AT_LEAST.items():
+        value, default = getattr(settings, name), defaults()[name]
+        if value == default and type(value) is type(default):
+            continue  # auto and None too, where there is such a thing
+        whole = name not in _FRACTIONS
+        require(
+            isinstance(value, int if whole else int | float)
+            and not isinstance(value, bool)
+            and math.isfinite(value)
+            and value >= least,
+            f"{option(name)} must be a {'whole ' if whole else ''}number of at least {least}, "
+            f"but is {value!r}",
+        )
+
+
+def _require_kinds(settings: Settings) -> None:
+    """What the command line sees to by itself; a caller from Python may mistake one kind for another."""
+    for name, default in defaults().items():
+        value = getattr(settings, name)
+        if isinstance(default, bool):
+            require(isinstance(value, bool), f"{option(name)} is either True or False, but is {value!r}")
+        elif isinstance(default, str) and name not in _AT_LEAST:
+            require(isinstance(value, str), f"{option(name)} must be a string, but is {value!r}")
+        elif isinstance(default, Path) or name == "data_dir":
+            require(
+                isinstance(value, Path) or value == default,
+                f"{option(name)} must be a path, but is {value!r}",
+            )
+
+
+def _expanded(name: str, path: str | Path) -> Path:
+    """A path as a shell would read it, which has seen none in a settings file or in --storage=~/x."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{option(name)} is in a home folder that is not known: {path}") from error
+
+
+def defaults() -> dict[str, Any]:
+    """Every setting's name, as a settings file spells it, and its default."""
+    return {field.name: field.default for field in fields(Settings)}

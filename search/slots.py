@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from search.settings import Settings, UsageError
 
@@ -30,6 +31,7 @@ class Slots:
 def this_machine(*, look_for_gpus: bool) -> Machine:
     """Cores that this process may use, and GPUs that torch can; importing torch takes seconds."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cpus = min(cpus, _container_cpus() or cpus)
     gpus = 0
     if look_for_gpus:
         import torch
@@ -51,7 +53,7 @@ def slots_for(settings: Settings, machine: Machine) -> Slots:
             f"--device cuda needs a GPU for each trial, but this machine has {machine.gpus} GPUs and "
             f"--gpus-per-trial is {gpus:g}"
         )
-    by_gpu = int(machine.gpus / gpus + 1e-9) if gpus else machine.cpus
+    by_gpu = _that_fit(gpus, machine.gpus) if gpus else machine.cpus
     most = by_gpu if settings.max_concurrent == "auto" else min(settings.max_concurrent, by_gpu)
     shared = gpus > 0 or settings.max_concurrent != "auto"
     cpus = max(1, machine.cpus // most) if shared else 1
@@ -62,3 +64,17 @@ def slots_for(settings: Settings, machine: Machine) -> Slots:
             f"--cpus-per-trial {cpus} is more than this machine has: {machine.cpus} cores; ask for less"
         )
     return Slots(count=max(1, min(most, machine.cpus // cpus)), cpus=cpus, gpus=gpus)
+
+
+def _that_fit(share: float, gpus: int) -> int:
+    """Trials that fit on so many GPUs; none is spread over parts of two."""
+    return int(1 / share + 1e-9) * gpus if share < 1 else int(gpus // share)
+
+
+def _container_cpus(limit: Path = Path("/sys/fs/cgroup/cpu.max")) -> int | None:
+    """Cores that a container was given, which its affinity does not show; None where nothing says."""
+    try:
+        quota, period = limit.read_text(encoding="ascii").split()
+        return max(1, int(quota) // int(period))
+    except (OSError, ValueError):  # `max 100000`: no limit
+        return None

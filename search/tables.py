@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any, Literal
 
 import optuna
@@ -12,7 +13,9 @@ if TYPE_CHECKING:
 
 Format = Literal["md", "csv", "json", "yaml", "latex", "html"]
 FACTS = ("rank", "trial", "baseline", "outcome", "score", "epochs", "network_parameters", "seconds")
-_TITLES = {"network_parameters": "parameters"}
+DETAILS = ("precision", "device", "node", "stints", "error")
+SHOWN = tuple("parameters" if name == "network_parameters" else name for name in FACTS)
+UNSCORED = ("diverged", "infeasible", "failed")
 
 
 def trials_table(study: optuna.Study) -> pd.DataFrame:
@@ -20,86 +23,100 @@ def trials_table(study: optuna.Study) -> pd.DataFrame:
 
     Columns: `rank` (of those with a score, 1 the best), `trial` (its number), `baseline` (its name or
     empty), `outcome`, `score` (at the last epoch trained), `epochs`, `network_parameters` (count),
-    `seconds` (of training), the details of the run, and a column a parameter of the space, by its name;
-    empty where a trial has no such parameter.
+    `seconds` (of training), the details of the run, and a column a parameter of the space, by its name
+    (`parameter.NAME` where a fact has that name); empty where a trial has no such parameter.
     """
-    import pandas as pd
-
-    rows = [_row(trial) for trial in study.get_trials(deepcopy=False)]
-    names: dict[str, None] = {}
-    for trial in study.get_trials(deepcopy=False):
-        names.update(dict.fromkeys(trial.params))
-    details = ("precision", "device", "node", "stints", "error")
-    table = pd.DataFrame(rows, columns=[*FACTS, *details, *names])
-    falling = study.direction == optuna.study.StudyDirection.MAXIMIZE
-    table = table.sort_values(["score", "trial"], ascending=[not falling, True], na_position="last")
-    scored = table["score"].notna()
-    table["rank"] = pd.array([None] * len(table), dtype="Int64")
-    table.loc[scored, "rank"] = range(1, int(scored.sum()) + 1)
-    return table.reset_index(drop=True)
+    trials = _ranked(study)
+    columns: dict[str, list[Any]] = {name: [] for name in (*FACTS, *DETAILS)}
+    for rank, trial in trials:
+        for name, value in _facts(rank, trial).items():
+            columns[name].append(value)
+    for name in dict.fromkeys(name for _, trial in trials for name in trial.params):
+        column = f"parameter.{name}" if name in columns else name
+        columns[column] = [_plain(trial.params.get(name)) for _, trial in trials]
+    return _frame(columns).astype({"rank": "Int64", "score": "float64", "network_parameters": "Int64"})
 
 
-def _row(trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
-    facts = trial.user_attrs
-    outcome = facts.get("outcome", "unfinished")
-    healthy = outcome not in ("diverged", "infeasible")
+def _ranked(study: optuna.Study) -> list[tuple[int | None, optuna.trial.FrozenTrial]]:
+    """Trials by score, of equal ones the earlier first, with their ranks; those without a score last."""
+    sign = -1.0 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1.0
+    trials = study.get_trials(deepcopy=False)
+    scores = {trial.number: _score(trial) for trial in trials}
+    scored = [trial for trial in trials if scores[trial.number] is not None]
+    scored.sort(key=lambda trial: (sign * (scores[trial.number] or 0.0), trial.number))
+    others = [trial for trial in trials if scores[trial.number] is None]
+    return [*enumerate(scored, 1), *((None, trial) for trial in others)]
+
+
+def _outcome(trial: optuna.trial.FrozenTrial) -> str:
+    # noted before Optuna is told: a crash in between leaves the trial unfinished
+    return str(trial.user_attrs.get("outcome", "")) if trial.state.is_finished() else "unfinished"
+
+
+def _score(trial: optuna.trial.FrozenTrial) -> float | None:
     last = trial.last_step
+    if last is None or _outcome(trial) in UNSCORED:
+        return None
+    score = float(trial.intermediate_values[last])
+    return score if math.isfinite(score) else None
+
+
+def _facts(rank: int | None, trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
+    noted = trial.user_attrs
     return {
+        "rank": rank,
         "trial": trial.number,
-        "baseline": facts.get("baseline", ""),
-        "outcome": outcome,
-        "score": trial.intermediate_values[last] if healthy and last is not None else None,
-        "epochs": last or 0,
-        "network_parameters": facts.get("network_parameters"),
-        "seconds": facts.get("seconds", 0.0),
-        "precision": facts.get("precision", ""),
-        "device": facts.get("device", ""),
-        "node": facts.get("node", ""),
-        "stints": facts.get("stints", 0),
-        "error": facts.get("error", ""),
-        **trial.params,
-    }
-
-
-def leaders(table: pd.DataFrame, top: int) -> pd.DataFrame:
-    """The `top` best rows and every baseline, best first, with the columns of `FACTS` alone."""
-    chosen = (table["rank"] <= top).fillna(False) | (table["baseline"] != "")
-    return table.loc[chosen, list(FACTS)].rename(columns=_TITLES)
-
-
-def parameters_of(table: pd.DataFrame, row: int) -> dict[str, Any]:
-    """The parameters that a trial has, by name, in the order in which the space asks for them."""
-    start = list(table.columns).index("error") + 1
-    values = table.iloc[row, start:].dropna()
-    return {str(name): _plain(value) for name, value in values.items()}
-
-
-def best_document(study: optuna.Study, top: int) -> dict[str, Any]:
-    """The best `top` trials, and every baseline, as JSON types; what the run says of itself first."""
-    table = trials_table(study)
-    chosen = leaders(table, top)
-    return {
-        **{key: study.user_attrs.get(key, "") for key in ("run", "space", "dataset", "note", "metric")},
-        "direction": study.direction.name.lower(),
-        "trials": [
-            {
-                **{name: _plain(value) for name, value in chosen.loc[index].items()},
-                "config": parameters_of(table, int(index)),
-            }
-            for index in chosen.index
-        ],
+        "baseline": noted.get("baseline", ""),
+        "outcome": _outcome(trial),
+        "score": _score(trial),
+        "epochs": trial.last_step or 0,
+        "network_parameters": noted.get("network_parameters"),
+        "seconds": float(noted.get("seconds", 0.0)),
+        "precision": noted.get("precision", ""),
+        "device": noted.get("device", ""),
+        "node": noted.get("node", ""),
+        "stints": noted.get("stints", 0),
+        "error": noted.get("error", ""),
     }
 
 
 def _plain(value: Any) -> Any:
-    """A cell as a JSON type; whole numbers that pandas made floats are whole again."""
+    """A value of numpy's as Python's own, which every format knows."""
+    return value.item() if hasattr(value, "item") else value
+
+
+def _frame(columns: dict[str, list[Any]]) -> pd.DataFrame:
+    """A table whose whole numbers stay whole where some are missing; pandas would make them floats."""
     import pandas as pd
 
-    if bool(pd.isna(value)):
-        return None
-    if hasattr(value, "item"):
-        value = value.item()
-    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
+    def column(values: list[Any]) -> Any:
+        kinds = {type(value) for value in values if value is not None}
+        if kinds == {int}:
+            return pd.array(values, dtype="Int64") if None in values else values
+        return values if len(kinds) == 1 else pd.Series(values, dtype=object)
+
+    return pd.DataFrame({name: column(values) for name, values in columns.items()})
+
+
+def best_document(study: optuna.Study, top: int) -> dict[str, Any]:
+    """The best `top` trials, and every baseline, as JSON types; what the run says of itself first."""
+    rows = []
+    for rank, trial in _ranked(study):
+        facts = _facts(rank, trial)
+        if (rank is not None and rank <= top) or facts["baseline"]:
+            row = {shown: facts[name] for shown, name in zip(SHOWN, FACTS, strict=True)}
+            rows.append({**row, "config": {name: _plain(value) for name, value in trial.params.items()}})
+    attributes = study.user_attrs
+    return {
+        **{key: attributes.get(key, "") for key in ("run", "space", "dataset", "note", "metric")},
+        "direction": study.direction.name.lower(),
+        "trials": rows,
+    }
+
+
+def has_best(document: dict[str, Any]) -> bool:
+    """Whether the first trial of a `best_document` is the best one: any trial has a score."""
+    return bool(document["trials"]) and document["trials"][0]["rank"] is not None
 
 
 def render(study: optuna.Study, form: Format, top: int) -> str:
@@ -115,20 +132,18 @@ def render(study: optuna.Study, form: Format, top: int) -> str:
         case "csv":
             return str(_wide(document).to_csv(index=False))
         case "latex":
-            return str(_shown(document).to_latex(index=False, escape=True))
+            caption = _latex(". ".join(filter(None, (_headline(document), document["note"]))))
+            return str(_shown(document).to_latex(index=False, escape=True, caption=caption))
         case "html":
-            body = _shown(document).to_html(index=False, escape=True) + _best(document).to_html(
-                index=False, escape=True
-            )
-            return _page(document, body)
+            return _page(document)
         case "md":
             parts = [f"# {_headline(document)}"]
             if document["note"]:
                 parts.append(f"**Note:** {document['note']}")
-            parts.append(_shown(document).to_markdown(index=False, disable_numparse=True))
-            if document["trials"]:
+            parts.append(_markdown(_shown(document)))
+            if has_best(document):
                 parts.append(f"## Best configuration: trial {document['trials'][0]['trial']}")
-                parts.append(_best(document).to_markdown(index=False, disable_numparse=True))
+                parts.append(_markdown(_best(document)))
             return "\n\n".join(parts) + "\n"
 
 
@@ -141,26 +156,22 @@ def _headline(document: dict[str, Any]) -> str:
 
 def _wide(document: dict[str, Any]) -> pd.DataFrame:
     """A row a trial, a column a parameter; the data set is in every row, so that no row is mistaken."""
-    import pandas as pd
-
-    rows = [
-        {
-            **{k: v for k, v in trial.items() if k != "config"},
-            "dataset": document["dataset"],
-            **trial["config"],
-        }
-        for trial in document["trials"]
-    ]
-    return pd.DataFrame(rows)
+    trials = document["trials"]
+    columns = {name: [trial[name] for trial in trials] for name in SHOWN}
+    columns |= {name: [document[name]] * len(trials) for name in ("dataset", "note")}
+    for name in dict.fromkeys(name for trial in trials for name in trial["config"]):
+        column = f"parameter.{name}" if name in columns else name
+        columns[column] = [trial["config"].get(name) for trial in trials]
+    return _frame(columns)
 
 
 def shown_rows(document: dict[str, Any]) -> list[dict[str, str]]:
-    """The leading trials as text for reading."""
+    """The leading trials as text for reading, by the names of `SHOWN`."""
     return [
         {
             "rank": str(trial["rank"] or "-"),
             "trial": str(trial["trial"]),
-            "baseline": trial["baseline"],
+            "baseline": _shortened(trial["baseline"]),
             "outcome": trial["outcome"],
             "score": format_score(trial["score"], document["metric"]),
             "epochs": str(trial["epochs"]),
@@ -171,18 +182,42 @@ def shown_rows(document: dict[str, Any]) -> list[dict[str, str]]:
     ]
 
 
+def _shortened(name: str, width: int = 20) -> str:
+    # a user's space may name its baselines at any length; the table has to fit the screen
+    return name if len(name) <= width else f"{name[: width - 1]}…"
+
+
 def _shown(document: dict[str, Any]) -> pd.DataFrame:
     import pandas as pd
 
-    return pd.DataFrame(shown_rows(document))
+    return pd.DataFrame(shown_rows(document), columns=list(SHOWN))
 
 
 def _best(document: dict[str, Any]) -> pd.DataFrame:
     import pandas as pd
 
-    config = document["trials"][0]["config"] if document["trials"] else {}
+    config = document["trials"][0]["config"] if has_best(document) else {}
     rows = [{"parameter": name, "value": format_value(value)} for name, value in config.items()]
     return pd.DataFrame(rows, columns=["parameter", "value"])
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    escaped = table.map(lambda text: text.replace("|", r"\|"))
+    return str(escaped.to_markdown(index=False, disable_numparse=True))
+
+
+_LATEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        **{sign: rf"\{sign}" for sign in "&%$#_{}"},
+    }
+)
+
+
+def _latex(text: str) -> str:
+    return text.translate(_LATEX)
 
 
 def format_score(score: float | None, metric: str) -> str:
@@ -197,12 +232,18 @@ def format_value(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _page(document: dict[str, Any], body: str) -> str:
+def _page(document: dict[str, Any]) -> str:
     from html import escape
 
+    import pandas as pd
+
+    with pd.option_context("display.max_colwidth", None):  # else long values are cut
+        tables = "".join(
+            table.to_html(index=False, escape=True) for table in (_shown(document), _best(document))
+        )
     note = f"<p><strong>Note:</strong> {escape(document['note'])}</p>" if document["note"] else ""
     title = escape(_headline(document))
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f"<title>{title}</title></head><body><h1>{title}</h1>{note}{body}</body></html>\n"
+        f"<title>{title}</title></head><body><h1>{title}</h1>{note}{tables}</body></html>\n"
     )

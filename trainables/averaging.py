@@ -34,8 +34,8 @@ class WeightAverage:
         if self.kind == "ema":
             self._follow(min(0.999, (1 + step) / (10 + step)))
         elif step % LOOKAHEAD_STEPS == 0 or epoch_ends:
-            # slow weights forget fast at first and hardly at all at the end; the last ones are the result
-            self._follow(1.0 if step == self.steps else 0.95**LOOKAHEAD_STEPS * (step / self.steps) ** 3)
+            # slow weights forget fast at first and slowly at the end
+            self._follow(0.95**LOOKAHEAD_STEPS * (step / self.steps) ** 3)
             torch._foreach_copy_(self.live, self.mean)
 
     def _follow(self, decay: float) -> None:

@@ -58,6 +58,7 @@ class Classifier:
 def save_classifier(
     folder: Path,
     weights: dict[str, torch.Tensor],
+    *,
     config: TrialConfig,
     task: Task,
     class_names: tuple[str, ...],

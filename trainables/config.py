@@ -66,7 +66,8 @@ class ModelConfig(ABC):
 
     @abstractmethod
     def build(self, task: Task) -> nn.Module:
-        """The network, freshly initialized: (batch, channels, size, size) float images to (batch, classes) logits.
+        """The network, freshly initialized: float images (batch, channels, size, size) to logits
+        (batch, classes).
 
         Initialization draws from torch's global generator, which the training loop seeds.
         Raises ValueError where the network does not fit the task.
@@ -82,7 +83,8 @@ class OptimizerConfig:
     learning_rate: float
     """Peak learning rate, for a batch mean of the loss."""
     weight_decay: float = 0.0
-    """L2 penalty (adam), or decay a step in units of the learning rate (sgd, adamw); not on biases and norms."""
+    """L2 penalty (sgd, adam), or decay a step in units of the learning rate (adamw); never on biases
+    and norms."""
     momentum: float = 0.9
     """Momentum of sgd, first beta of adam and adamw."""
     schedule: ScheduleName = "constant"

@@ -12,10 +12,11 @@ def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
 
     The climb ends and the fall begins at the peak; the fall would reach zero one step after the last.
     """
-    warm = round(config.warmup * steps)
+    # at least the last step is at the peak
+    warm = min(round(config.warmup * steps), steps - 1)
     if step < warm:
         return config.learning_rate * (step + 1) / (warm + 1)
-    progress = (step - warm) / max(1, steps - warm)
+    progress = (step - warm) / (steps - warm)
     match config.schedule:
         case "constant":
             factor = 1.0

@@ -62,7 +62,8 @@ def build_cnn(config: CnnConfig, task: Task) -> nn.Sequential:
     network = nn.Sequential(parts)
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
-            # torch's own start shrinks the signal at each layer, and without a norm nothing restores it
+            # torch's own start shrinks the signal at each layer, and without a norm nothing restores it;
+            # uniform, for on the meta device normal_ makes torch load its compiler, for seconds
             nn.init.kaiming_uniform_(module.weight, nonlinearity="relu")
     return network
 

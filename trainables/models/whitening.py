@@ -31,8 +31,11 @@ class PatchWhitening(nn.Module):
         self.patch = patch
         self.stride = stride
         values = channels * patch**2
-        pixels = torch.eye(values).reshape(values, channels, patch, patch)
-        self.register_buffer("weight", torch.cat([pixels, -pixels]))
+        # not torch.eye: on the meta device it makes torch load its compiler, for seconds
+        pixels = torch.zeros(2, values, values)
+        pixels[0].fill_diagonal_(1.0)
+        pixels[1].fill_diagonal_(-1.0)
+        self.register_buffer("weight", pixels.reshape(2 * values, channels, patch, patch))
         self.bias = nn.Parameter(torch.zeros(2 * values))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:

@@ -1,5 +1,8 @@
 import dataclasses
 import json
+import subprocess
+import sys
+import textwrap
 
 import pytest
 import torch
@@ -241,3 +244,17 @@ def test_signal_keeps_its_size_without_norm():
 def test_configuration_survives_json():
     trial = TrialConfig(model=SMALL, optimizer=OptimizerConfig(name="sgd", learning_rate=0.1))
     assert from_json(json.loads(json.dumps(to_json(trial)))) == trial
+
+
+def test_counting_does_not_load_the_compiler():
+    code = """
+        import sys
+        from trainables.config import Task
+        from trainables.models.cnn import CnnConfig
+        from trainables.models.size import count_parameters
+        assert "torch" not in sys.modules
+        task = Task(image_size=32, classes=10, train_images=100, max_epochs=1)
+        count_parameters(CnnConfig(widths=((8,),), whitening=True), task)
+        assert "torch._dynamo" not in sys.modules and "sympy" not in sys.modules
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)

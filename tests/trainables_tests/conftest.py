@@ -1,0 +1,84 @@
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from trainables.config import AugmentConfig, OptimizerConfig, Task, TrialConfig
+from trainables.data import Dataset, Part
+from trainables.device import DeviceData, place
+from trainables.models.cnn import CnnConfig
+
+CLASSES = 3
+SIZE = 8
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Tiny networks are fastest on one thread, and other tests may run beside these."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def _part(count: int, size: int, random: np.random.Generator) -> Part:
+    """Images whose class is the channel that is brightest on average, under much noise."""
+    labels = np.arange(count, dtype=np.int64) % CLASSES
+    pixels = random.integers(0, 200, (count, size, size, 3))
+    pixels[np.arange(count), :, :, labels] += 55
+    return Part(images=pixels.astype(np.uint8), labels=labels)
+
+
+def _dataset(train: int = 60, val: int = 30, size: int = SIZE) -> Dataset:
+    random = np.random.default_rng(0)
+    train_part, val_part = _part(train, size, random), _part(val, size, random)
+    scaled = train_part.images / 255
+    return Dataset(
+        name="toy",
+        class_names=("red", "green", "blue"),
+        train=train_part,
+        val=val_part,
+        mean=tuple(scaled.mean((0, 1, 2)).tolist()),
+        std=tuple(scaled.std((0, 1, 2)).tolist()),
+        fingerprint="0123456789abcdef",
+    )
+
+
+def _config(**changes: Any) -> TrialConfig:
+    """A small network with norms and dropout; optimizer, augment and model are changed field by field."""
+    model = {"widths": ((8,), (8,)), "head_dropout": 0.2} | changes.pop("model", {})
+    optimizer = {"name": "sgd", "learning_rate": 0.05} | changes.pop("optimizer", {})
+    augment = changes.pop("augment", {})
+    return TrialConfig(
+        model=CnnConfig(**model),
+        optimizer=OptimizerConfig(**optimizer),
+        augment=AugmentConfig(**augment),
+        **({"batch_size": 16} | changes),
+    )
+
+
+@pytest.fixture(scope="session")
+def make_dataset() -> Callable[..., Dataset]:
+    return _dataset
+
+
+@pytest.fixture(scope="session")
+def make_config() -> Callable[..., TrialConfig]:
+    return _config
+
+
+@pytest.fixture(scope="session")
+def dataset() -> Dataset:
+    return _dataset()
+
+
+@pytest.fixture(scope="session")
+def data(dataset: Dataset) -> DeviceData:
+    return place(dataset, torch.device("cpu"))
+
+
+@pytest.fixture(scope="session")
+def task(dataset: Dataset) -> Task:
+    return Task(image_size=SIZE, classes=CLASSES, train_images=len(dataset.train), max_epochs=4)
