@@ -14,8 +14,13 @@ from search.settings import GROUPS, Settings, UsageError, defaults, option
 
 DESCRIPTION = """Search for the best image classifier that a budget can find.
 
-A settings file, --config FILE.yaml, holds the same options by the same names (max_epochs: 20);
-what the command line says wins."""
+--config FILE.yaml reads the same options from a file, by the same names (max_epochs: 20);
+what the command line says wins.
+--resume results/NAME goes on with an earlier search: nothing else has to be given, and only
+budgets (--trials 200), resources and output may be changed."""
+
+PATHS = {"--config": "a settings file, such as search.yaml", "--resume": "a run, such as results/NAME"}
+"""Options that stand for others, and so belong to no group."""
 
 
 def parse(argv: Sequence[str], prog: str) -> Settings:
@@ -25,7 +30,7 @@ def parse(argv: Sequence[str], prog: str) -> Settings:
     """
     import tyro
 
-    path, argv = _take_config(list(argv))
+    path, argv = take_path(list(argv), "--config")
     if path is not None:
         argv = _arguments_from_file(path) + argv  # of an option given twice the last counts
     groups = make_dataclass(
@@ -59,6 +64,12 @@ def command_for(settings: Settings) -> str:
     return shlex.join(words)
 
 
+def arguments_for(settings: Settings) -> list[str]:
+    """The words that ask for `settings`, every option among them."""
+    words = {name: getattr(settings, name) for name in defaults()}
+    return [_word(name, value) for name, value in words.items()]
+
+
 def _word(name: str, value: Any) -> str:
     """A setting as one word of a command line, also where its value begins with a dash."""
     if isinstance(value, bool):
@@ -66,19 +77,22 @@ def _word(name: str, value: Any) -> str:
     return f"{option(name)}={value}"
 
 
-def _take_config(argv: list[str]) -> tuple[Path | None, list[str]]:
-    """The settings file that `argv` names, if any, and `argv` without it."""
+def take_path(argv: Sequence[str], name: str) -> tuple[Path | None, list[str]]:
+    """The path that `argv` gives for the option `name`, if any, and `argv` without it.
+
+    Raises UsageError where the path is missing or given twice.
+    """
     path, rest = None, []
     words = iter(argv)
     for word in words:
-        if word != "--config" and not word.startswith("--config="):
+        if word != name and not word.startswith(f"{name}="):
             rest.append(word)
             continue
-        value = next(words, "") if word == "--config" else word.partition("=")[2]
+        value = next(words, "") if word == name else word.partition("=")[2]
         if not value:
-            raise UsageError("--config needs the path of a settings file, such as search.yaml")
+            raise UsageError(f"{name} needs a path: {PATHS[name]}")
         if path is not None:
-            raise UsageError(f"--config can be given once, but names {path} and {value}")
+            raise UsageError(f"{name} can be given once, but names {path} and {value}")
         path = Path(value)
     return path, rest
 

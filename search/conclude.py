@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import TYPE_CHECKING
 
 from search.settings import Settings
@@ -65,12 +66,15 @@ def conclude(results: Results, settings: Settings, console: Console) -> None:
             config.add_row(*(Text(cell) for cell in (*left, *right)))
         console.print(config)
     else:
-        errors = [str(error).strip() for error in results.trials["error"] if error]
-        reason = f"; the last error: {errors[-1].splitlines()[-1]}" if errors else ""
+        lines = [line for error in results.trials["error"] for line in str(error).strip().splitlines()]
+        reason = f"; the last error: {lines[-1]}" if lines else ""
         console.print(Text(f"no trial has a score{reason}", style="bold red"))
     if results.stopped != "finished":
         console.print(f"ended early: {results.stopped}", highlight=False)
     path = results.folder.path
+    if results.stopped != "finished":
+        resume = f"uv run python -m search.run --resume {shlex.quote(str(path))}"
+        console.print(f"go on with        {resume}", highlight=False, soft_wrap=True, markup=False)
     command = json.loads(results.folder.settings.read_text(encoding="utf-8"))["command"]
     for text in (f"everything is in  {path}", f"repeat with       {command}"):
         console.print(text, highlight=False, soft_wrap=True, markup=False)

@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import optuna
 
 from search.rungs import Rung, promotable, rung_levels, survives
 from search.settings import UsageError
-from search.study import Outcome, StudyRecord
+from search.study import UNSCORED, Outcome, StudyRecord
 
 Rule = Literal["stop", "promote", "none"]
 State = Literal["running", "waiting", "interrupted"]
@@ -61,6 +61,10 @@ class LiveTrial:
     lost: int = 0
     seconds: float = 0.0
     rows: list[dict[str, Any]] = field(default_factory=list)
+    arrivals: dict[str, int] = field(default_factory=dict)
+    """The place of each arrival among all of the search, by the rung's level."""
+    gone_on: list[int] = field(default_factory=list)
+    """Levels of the rungs it went on past."""
 
 
 class Controller:
@@ -97,6 +101,8 @@ class Controller:
         self.scores: dict[int, float] = {}
         """Score of each trial at the last epoch trained, where it is a number."""
         self._sign = 1.0 if record.study.direction == optuna.study.StudyDirection.MAXIMIZE else -1.0
+        self._arrivals = 0
+        self._restore()
 
     def best(self) -> int | None:
         """The trial with the best score so far; of equal ones the earliest."""
@@ -127,34 +133,34 @@ class Controller:
         promotion = self._promotion()
         if promotion is not None:
             rung, number = promotion
-            rung.gone_on.add(number)
+            self._go_on(number, rung)
             return self._give_out(number)
         return self._give_out(self._new_trial()) if self._more_trials() else None
 
     def report(self, number: int, row: Mapping[str, Any], score: float) -> bool:
         """Take in one epoch of a trial: its report as numbers, and its score; returns whether to go on.
 
-        An epoch reported before changes nothing, but for the answer.
+        An epoch reported before changes nothing.
         """
         trial = self.live[number]
         epoch = int(row["epoch"])
-        if epoch > trial.epochs:
-            trial.epochs = epoch
-            self.epochs += 1
-            trial.rows.append(dict(row))
-            trial.seconds += float(row.get("seconds", 0.0))
-            self.record.report(number, epoch, score)
-            self.record.note(number, {"epochs": trial.rows, "seconds": trial.seconds})
+        if epoch <= trial.epochs:
+            return True  # repeated after a crash: what it decided then still holds
+        trial.epochs = epoch
+        self.epochs += 1
+        trial.rows.append(dict(row))
+        trial.seconds += float(row.get("seconds", 0.0))
+        self.record.report(number, epoch, score)
+        self.record.note(number, {"epochs": trial.rows, "seconds": trial.seconds})
         rung = self._rung_at.get(epoch)
         if not all(math.isfinite(value) for value in (score, *_numbers(row))):
-            self.scores.pop(number, None)
             if rung is not None:
-                rung.arrive(number, math.nan)
+                self._arrive(number, rung, math.nan)
             return self._end(number, "diverged")
         self.scores[number] = score
         if rung is None:
             return True
-        rung.arrive(number, self._sign * score)
+        self._arrive(number, rung, self._sign * score)
         if epoch >= self.plan.max_epochs:
             return self._end(number, "complete", score)
         return self._decide(number, rung)
@@ -173,7 +179,7 @@ class Controller:
         trial.failures += bool(error)
         trial.lost += bool(lost)
         if error or lost:
-            self.record.note(number, {"error": error or lost})
+            self.record.note(number, {"error": error or lost, "failures": trial.failures})
         if trial.failures > self.plan.retries or trial.lost >= LOST_WORKERS:
             self._end(number, "failed")
         else:
@@ -190,19 +196,30 @@ class Controller:
         factor = self.plan.reduction_factor
         match self.plan.rule:
             case "none":
-                rung.gone_on.add(number)
-                return True
+                return self._go_on(number, rung)
             case "stop":
-                if not survives(rung, number, factor):
-                    return self._end(number, "pruned")
-                rung.gone_on.add(number)
-                return True
+                if survives(rung, number, factor):
+                    return self._go_on(number, rung)
+                return self._end(number, "pruned")
             case "promote":
-                if self._promotion() == (rung, number):
-                    rung.gone_on.add(number)  # it would get this very slot back: no need to give it up
-                    return True
                 self.live[number].state = "waiting"
+                if self._promotion() == (rung, number):
+                    # it would get this very slot back: no need to give it up
+                    self.live[number].state = "running"
+                    return self._go_on(number, rung)
                 return False
+
+    def _arrive(self, number: int, rung: Rung, score: float) -> None:
+        rung.arrive(number, score)
+        self._arrivals += 1
+        self.live[number].arrivals[str(rung.level)] = self._arrivals
+        self.record.note(number, {"arrivals": self.live[number].arrivals})
+
+    def _go_on(self, number: int, rung: Rung) -> bool:
+        rung.gone_on.add(number)
+        self.live[number].gone_on.append(rung.level)
+        self.record.note(number, {"gone_on": self.live[number].gone_on})
+        return True
 
     def _promotion(self) -> tuple[Rung, int] | None:
         """The best trial to promote from the highest rung that has one."""
@@ -212,10 +229,80 @@ class Controller:
             number = promotable(rung, self.plan.reduction_factor)
             if number is not None:
                 return rung, number
+        return self._last_promotion()
+
+    def _last_promotion(self) -> tuple[Rung, int] | None:
+        """When all else is done and no trial has reached the end: the best of those that came furthest.
+
+        A search of a few trials would otherwise end without one that is trained in full.
+        """
+        busy = any(trial.state != "waiting" for trial in self.live.values())
+        if busy or self._more_trials() or self.outcomes["complete"]:
+            return None
+        for rung in reversed(self.rungs[:-1]):
+            waiting = [n for n in rung.scores if n in self.live and n not in rung.gone_on]
+            if waiting:
+                return rung, max(waiting, key=lambda n: (rung.scores[n], -rung.rank(n)))
         return None
 
     def _more_trials(self) -> bool:
         return self.plan.trials is None or self.asked - self.outcomes["infeasible"] < self.plan.trials
+
+    def _restore(self) -> None:
+        """Take up an earlier search from its record: rungs, outcomes, and trials without one."""
+        trials = self.record.trials()
+        self.asked = len(trials)
+        given = {trial.user_attrs.get("baseline") for trial in trials}
+        self._baselines = [item for item in self._baselines if item[0] not in given]
+        arrivals = []
+        for trial in trials:
+            facts = trial.user_attrs
+            self.epochs += len(trial.intermediate_values)
+            last = trial.last_step
+            if "outcome" in facts:
+                self.outcomes[facts["outcome"]] += 1
+            if last is not None and facts.get("outcome") not in UNSCORED:
+                self.scores[trial.number] = trial.intermediate_values[last]
+            for level, place in facts.get("arrivals", {}).items():
+                arrivals.append((place, trial.number, int(level), trial.intermediate_values[int(level)]))
+            for level in facts.get("gone_on", ()):
+                self._rung_at[level].gone_on.add(trial.number)
+        for place, number, level, score in sorted(arrivals):
+            self._rung_at[level].arrive(number, self._sign * score)
+            self._arrivals = place
+        for trial in trials:
+            if not trial.state.is_finished():
+                self._take_up(trial)
+
+    def _take_up(self, trial: optuna.trial.FrozenTrial) -> None:
+        """A trial that an earlier search left without an outcome."""
+        facts = trial.user_attrs
+        config = self._suggest(cast("optuna.Trial", optuna.trial.FixedTrial(trial.params)))
+        number, epochs = trial.number, trial.last_step or 0
+        self.live[number] = LiveTrial(
+            config,
+            "interrupted",
+            epochs=epochs,
+            stints=facts.get("stints", 0),
+            failures=facts.get("failures", 0),
+            seconds=facts.get("seconds", 0.0),
+            rows=list(facts.get("epochs", ())),
+            arrivals=dict(facts.get("arrivals", {})),
+            gone_on=list(facts.get("gone_on", ())),
+        )
+        rung = self._rung_at.get(epochs)
+        if rung is None or number in rung.gone_on:
+            return
+        # it stands at a rung: it waits there, or was cut off before the decision was written down
+        score = trial.intermediate_values[epochs]
+        if number not in rung.scores:
+            self._arrive(number, rung, self._sign * score)
+        if epochs >= self.plan.max_epochs:
+            self._end(number, "complete", score)
+        elif self.plan.rule == "promote":
+            self.live[number].state = "waiting"
+        else:
+            self._decide(number, rung)
 
     def _new_trial(self) -> int:
         reason: str | None = None
@@ -246,6 +333,8 @@ class Controller:
     def _end(self, number: int, outcome: Outcome, score: float | None = None) -> bool:
         del self.live[number]
         self.outcomes[outcome] += 1
+        if outcome in UNSCORED:
+            self.scores.pop(number, None)
         self.record.tell(number, outcome, score)
         return False
 

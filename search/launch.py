@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping
 from types import ModuleType
@@ -12,7 +11,16 @@ from search.controller import Controller, Plan, Work
 from search.engine import Engine, interrupts, local_ray, ship
 from search.preflight import Prepared
 from search.progress import Progress
-from search.results import KEEP_BEST, Results, drop_checkpoints, keep_best_model, write_settings, write_tables
+from search.results import (
+    KEEP_BEST,
+    Results,
+    drop_checkpoints,
+    keep_best_model,
+    make_folder,
+    write_settings,
+    write_tables,
+)
+from search.resume import DriverLock, hashes, own_modules
 from search.sampler import make_sampler
 from search.study import StudyRecord, sqlite_url
 from trainables.checkpoint import code_hash, identity
@@ -27,28 +35,43 @@ if TYPE_CHECKING:
 SCORE_OF = {"accuracy": "val_accuracy", "macro_f1": "val_macro_f1", "loss": "val_loss"}
 
 
-def search(prepared: Prepared, console: Console) -> Results:
+def search(prepared: Prepared, console: Console, *, resume: bool = False) -> Results:
     """Run a prepared search to its end, whatever ends it, and write everything that it leaves.
+
+    `resume` goes on with what the run folder holds; otherwise the folder must not be there yet.
 
     Raises what stopped it where that was no stint's own failure; what was recorded until then is kept.
     """
     settings, folder = prepared.settings, prepared.folder
     started = time.monotonic()
     budget = settings.budget_seconds()
-    write_settings(prepared)
-    record = _open_record(prepared)
+    lock = DriverLock(folder)
+    if resume:
+        lock.take()
+        write_settings(prepared, hashes(prepared))
+        record = StudyRecord.reopen(sqlite_url(folder.database), folder.path.name)
+        if budget is not None:  # time is counted over all sittings
+            budget = max(0.0, budget - float(record.study.user_attrs.get("seconds", 0.0)))
+    else:
+        make_folder(folder)
+        lock.take()
+        write_settings(prepared, hashes(prepared))
+        record = _new_record(prepared)
+    spent = float(record.study.user_attrs.get("seconds", 0.0))
     controller = _controller(prepared, record)
     progress = Progress(console, controller, settings.metric, budget, quiet=settings.quiet)
 
     def on_step() -> None:
-        record.flush()
+        if record.flush():
+            record.set_attributes({"seconds": spent + time.monotonic() - started})
+        lock.beat()
         progress.update()
 
     def on_end(number: int) -> None:
         kept = set(controller.ranking()[:KEEP_BEST]) | set(controller.live)
         drop_checkpoints(folder, set(range(controller.asked)) - kept)
 
-    modules = _own_modules(prepared.space.module)
+    modules = own_modules(prepared.space.module)
     engine = Engine(
         controller,
         prepared.slots,
@@ -70,15 +93,16 @@ def search(prepared: Prepared, console: Console) -> Results:
         ):
             stopped = engine.run()
     finally:
-        record.set_attributes({"stopped": stopped})
+        record.set_attributes({"stopped": stopped, "seconds": spent + time.monotonic() - started})
         record.close()
+        lock.release()
         results = Results(folder.path)
         write_tables(folder, results.study, settings.top)
         keep_best_model(prepared, results)
     return results
 
 
-def _open_record(prepared: Prepared) -> StudyRecord:
+def _new_record(prepared: Prepared) -> StudyRecord:
     name = prepared.folder.path.name
     record = StudyRecord(name, prepared.settings.direction, sqlite_url(prepared.folder.database))
     record.set_attributes(
@@ -88,7 +112,6 @@ def _open_record(prepared: Prepared) -> StudyRecord:
             "dataset": prepared.dataset.name,
             "note": prepared.dataset.note,
             "metric": prepared.settings.metric,
-            "data_fingerprint": prepared.dataset.fingerprint,
         }
     )
     return record
@@ -151,12 +174,3 @@ class _StintMaker:
 def _data_bytes(prepared: Prepared) -> int:
     parts = (prepared.dataset.train, prepared.dataset.val)
     return sum(part.images.nbytes + part.labels.nbytes for part in parts)
-
-
-def _own_modules(space: str) -> list[ModuleType]:
-    """The modules of a user's own space: its module, and what it imports from its own package."""
-    root = space.partition(".")[0]
-    if root in ("spaces", "trainables", "search"):
-        return []
-    names = sorted(name for name in sys.modules if name == root or name.startswith(f"{root}."))
-    return [sys.modules[name] for name in names]

@@ -38,7 +38,7 @@ class Prepared:
     folder: RunFolder
 
 
-def check_request(settings: Settings) -> Space:
+def check_request(settings: Settings, *, resume: bool = False) -> Space:
     """Everything that can be known without data, Ray or a network; returns the space.
 
     Raises UsageError, DataError or SpaceError.
@@ -46,7 +46,7 @@ def check_request(settings: Settings) -> Space:
     space = load_space(settings.space)
     check_name(settings.dataset, settings.data_dir)
     try:
-        if settings.name != "auto":
+        if settings.name != "auto" and not resume:
             _check_new(RunFolder(settings.storage / settings.name))
         _check_storage(settings.storage)
     except OSError as error:
@@ -56,12 +56,13 @@ def check_request(settings: Settings) -> Space:
     return space
 
 
-def prepare(settings: Settings, progress: ProgressFactory | None = None) -> Prepared:
+def prepare(settings: Settings, progress: ProgressFactory | None = None, *, resume: bool = False) -> Prepared:
     """Check the request, look at the machine, read the data, and try the space on it.
 
-    Raises UsageError, DataError or SpaceError; nothing is left behind but the data cache.
+    `resume` expects the run folder to be there. Raises UsageError, DataError or SpaceError; nothing is
+    left behind but the data cache.
     """
-    space = check_request(settings)
+    space = check_request(settings, resume=resume)
     machine = this_machine(look_for_gpus=settings.device != "cpu")
     slots = slots_for(settings, machine)
     settings = _with_defaults(settings, machine)

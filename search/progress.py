@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from search.controller import Controller
+from search.study import Outcome
 from search.tables import format_score, format_value
 from trainables.data import ProgressBar
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 REFRESH_SECONDS = 0.5
 LINE_SECONDS = 15.0
 RATE_WINDOW_SECONDS = 60.0
+TRAINED: tuple[Outcome, ...] = ("complete", "pruned", "diverged", "failed")
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Snapshot:
     @property
     def ended(self) -> int:
         """Configurations with an outcome that count as trained."""
-        return sum(self.states[name] for name in ("complete", "pruned", "diverged", "failed"))
+        return sum(self.states[name] for name in TRAINED)
 
 
 class Progress:
@@ -57,9 +59,8 @@ class Progress:
         self.quiet = quiet
         self.started = time.monotonic()
         # what a resumed search had done before says nothing about how fast this one is
-        self._ended_before = 0
         self._epochs: deque[tuple[float, int]] = deque([(self.started, controller.epochs)])
-        self._ended_before = self.snapshot().ended
+        self._ended_before = sum(controller.outcomes[name] for name in TRAINED)
         self._next = 0.0
         self._live: Live | None = None
         self._last_line = ""

@@ -69,20 +69,21 @@ def write_tables(folder: RunFolder, study: optuna.Study, top: int) -> None:
     folder.write("trials.csv", trials_table(study).to_csv(index=False))
 
 
-def write_settings(prepared: Prepared) -> None:
-    """Make the run folder, and write what was asked, on which data and with which versions.
-
-    Raises UsageError where the folder is there already.
-    """
-    from search.command_line import command_for
-
-    folder, dataset = prepared.folder, prepared.dataset
+def make_folder(folder: RunFolder) -> None:
+    """Make the run folder. Raises UsageError where it is there already."""
     try:
         folder.path.mkdir(parents=True)
     except FileExistsError as error:
         raise UsageError(f"a run is there already: {folder.path}; choose another --name") from error
     except OSError as error:
         raise UsageError(f"{folder.path} cannot be made: {error.strerror}") from error
+
+
+def write_settings(prepared: Prepared, hashes: dict[str, str]) -> None:
+    """Write what was asked, on which data and with which versions; `hashes` of what must stay the same."""
+    from search.command_line import command_for
+
+    folder, dataset = prepared.folder, prepared.dataset
     folder.write_json(
         folder.settings.name,
         {
@@ -95,7 +96,7 @@ def write_settings(prepared: Prepared) -> None:
             "task": asdict(prepared.task),
             "mean": dataset.mean,
             "std": dataset.std,
-            "data_fingerprint": dataset.fingerprint,
+            "hashes": hashes,
             "versions": {
                 "python": platform.python_version(),
                 **{name: metadata.version(name) for name in ("torch", "ray", "optuna", "numpy")},

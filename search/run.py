@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from search.command_line import fail, parse
+from search.command_line import arguments_for, fail, parse, take_path
 from search.settings import Settings
 
 if TYPE_CHECKING:
@@ -30,21 +32,47 @@ def run(settings: Settings, *, console: Console | None = None) -> Results:
     Shows progress on `console`, standard output by default. Ctrl-C ends the search and returns what
     there is. Raises ValueError (UsageError, DataError, SpaceError) for what a user can put right.
     """
+    return _search(settings, console or default_console(), resume=False)
+
+
+def resume(folder: Path | str, *, console: Console | None = None, **changes: Any) -> Results:
+    """Go on with the search in `folder`, as `run` does; `changes` are settings that a resume may change.
+
+    Raises UsageError where something else is to be changed, where the data set, the space or the training
+    code is not what it was, and where another driver is at work.
+    """
+    from search.results import RunFolder
+    from search.resume import check_changes, saved_settings
+
+    saved = saved_settings(RunFolder(Path(folder)))
+    settings = replace(saved, **changes)
+    check_changes(saved, settings)
+    return _search(settings, console or default_console(), resume=True)
+
+
+def default_console() -> Console:
+    """Standard output."""
     from rich.console import Console
 
-    if console is None:
-        console = Console()
-        if not console.is_terminal:
-            console.width = 100  # a log has no width of its own; the tables are made for this one
+    console = Console()
+    if not console.is_terminal:
+        console.width = 100  # a log has no width of its own; the tables are made for this one
+    return console
+
+
+def _search(settings: Settings, console: Console, *, resume: bool) -> Results:
     from search.conclude import announce, conclude
     from search.launch import search
     from search.preflight import prepare
     from search.progress import DataProgress
+    from search.resume import check_unchanged
 
-    prepared = prepare(settings, DataProgress(console, quiet=settings.quiet))
+    prepared = prepare(settings, DataProgress(console, quiet=settings.quiet), resume=resume)
+    if resume:
+        prepared = check_unchanged(prepared)
     if not settings.quiet:
         announce(prepared, console)
-    results = search(prepared, console)
+    results = search(prepared, console, resume=resume)
     conclude(results, settings, console)
     return results
 
@@ -52,8 +80,8 @@ def run(settings: Settings, *, console: Console | None = None) -> Results:
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, search, report; returns the exit status: 0, 2 for wrong usage, 130 after Ctrl-C."""
     try:
-        settings = parse(sys.argv[1:] if argv is None else argv, PROG)
-        results = run(settings)
+        folder, words = take_path(sys.argv[1:] if argv is None else argv, "--resume")
+        results = run(parse(words, PROG)) if folder is None else resume(folder, **_changes(folder, words))
     except ValueError as error:
         return fail(error, PROG)
     except KeyboardInterrupt:
@@ -62,6 +90,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     if results.stopped == "interrupted":
         return INTERRUPTED
     return 0 if results.has_best else 1
+
+
+def _changes(folder: Path, words: list[str]) -> dict[str, Any]:
+    """What the command line asks for besides `--resume`, over the settings of the run in `folder`."""
+    from search.results import RunFolder
+    from search.resume import saved_settings
+
+    saved = saved_settings(RunFolder(folder))
+    asked = parse([*arguments_for(saved), *words], PROG)
+    return {
+        field.name: getattr(asked, field.name)
+        for field in fields(Settings)
+        if getattr(asked, field.name) != getattr(saved, field.name)
+    }
 
 
 if __name__ == "__main__":

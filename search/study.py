@@ -27,6 +27,9 @@ _STATES: dict[Outcome, TrialState] = {
 # a broken constraint ranks a trial below every healthy one, whatever its last step
 _CONSTRAINTS: dict[Outcome, str] = {"diverged": "finite", "infeasible": "feasible"}
 
+UNSCORED: frozenset[str] = frozenset({"diverged", "infeasible", "failed"})
+"""Outcomes whose trials have no place among the best, whatever they once scored."""
+
 COMMIT_SECONDS = 1.0
 
 
@@ -36,7 +39,22 @@ class StudyRecord:
     def __init__(self, name: str, direction: Literal["maximize", "minimize"], url: str | None = None) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.study = optuna.create_study(study_name=name, direction=direction)
-        self._disk: _Disk | None = None if url is None else _Disk(url, name, direction)
+        self._disk: _Disk | None = None if url is None else _Disk.create(url, name, direction)
+
+    @classmethod
+    def reopen(cls, url: str, name: str) -> StudyRecord:
+        """The record of an earlier search, to go on with. Raises KeyError where there is none."""
+        disk = _Disk.open(url, name)
+        saved = optuna.load_study(study_name=name, storage=disk.storage)
+        minimize = saved.direction == StudyDirection.MINIMIZE
+        record = cls(name, "minimize" if minimize else "maximize")
+        for key, value in saved.user_attrs.items():
+            record.study.set_user_attr(key, value)
+        for trial in saved.get_trials(deepcopy=False):
+            record.study.add_trial(trial)
+            disk.ids[trial.number] = trial._trial_id
+        record._disk = disk
+        return record
 
     def set_attributes(self, attributes: Mapping[str, Any]) -> None:
         """Note facts about the whole search, as JSON types."""
@@ -65,7 +83,7 @@ class StudyRecord:
         """Note facts about a new trial and commit it to disk, before anything trains."""
         self.note(number, attributes)
         if self._disk is not None:
-            self._disk.create(self.trial(number))
+            self._disk.add(self.trial(number))
 
     def trial(self, number: int) -> FrozenTrial:
         """The trial as it stands; not to be changed."""
@@ -102,10 +120,9 @@ class StudyRecord:
         if self._disk is not None:
             self._disk.finish(number, self.trial(number), _CONSTRAINTS.get(outcome))
 
-    def flush(self, *, force: bool = False) -> None:
-        """Write what is noted; without `force` only if the last time was a second ago."""
-        if self._disk is not None:
-            self._disk.flush(force=force)
+    def flush(self, *, force: bool = False) -> bool:
+        """Write what is noted; without `force` only if the last time was a second ago. Whether it did."""
+        return self._disk is not None and self._disk.flush(force=force)
 
     def close(self) -> None:
         """Write everything and let the storage go."""
@@ -120,19 +137,29 @@ class StudyRecord:
 class _Disk:
     """The study in a database: new trials and ends at once, reports and notes within a second."""
 
-    def __init__(self, url: str, name: str, direction: str) -> None:
-        self.storage = open_storage(url)
-        directions = [StudyDirection.MAXIMIZE if direction == "maximize" else StudyDirection.MINIMIZE]
-        self.study_id = self.storage.create_new_study(directions, name)
-        self._ids: dict[int, int] = {}
+    def __init__(self, storage: optuna.storages.RDBStorage, study_id: int) -> None:
+        self.storage, self.study_id = storage, study_id
+        self.ids: dict[int, int] = {}
+        """The storage's own id of each trial."""
         self._scores: list[tuple[int, int, float]] = []
         self._notes: dict[tuple[int, str], Any] = {}  # a later note of the same name replaces the earlier
         self._written = time.monotonic()
 
-    def create(self, trial: FrozenTrial) -> None:
+    @classmethod
+    def create(cls, url: str, name: str, direction: str) -> _Disk:
+        storage = open_storage(url)
+        directions = [StudyDirection.MAXIMIZE if direction == "maximize" else StudyDirection.MINIMIZE]
+        return cls(storage, storage.create_new_study(directions, name))
+
+    @classmethod
+    def open(cls, url: str, name: str) -> _Disk:
+        storage = open_storage(url)
+        return cls(storage, storage.get_study_id_from_name(name))
+
+    def add(self, trial: FrozenTrial) -> None:
         # one transaction holds the whole trial, its parameters and what is noted so far
         trial_id = self.storage.create_new_trial(self.study_id, template_trial=trial)
-        self._ids[trial.number] = trial_id
+        self.ids[trial.number] = trial_id
         for key in trial.user_attrs:
             self._notes.pop((trial.number, key), None)
 
@@ -144,23 +171,24 @@ class _Disk:
 
     def finish(self, number: int, trial: FrozenTrial, constraint: str | None) -> None:
         self.flush(force=True)
-        trial_id = self._ids[number]
+        trial_id = self.ids[number]
         for key, value in trial.system_attrs.items():
             if constraint is not None and key.endswith(f":{constraint}"):
                 self.storage.set_trial_system_attr(trial_id, key, value)
         self.storage.set_trial_state_values(trial_id, trial.state, trial.values)
 
-    def flush(self, *, force: bool) -> None:
+    def flush(self, *, force: bool) -> bool:
         if not force and time.monotonic() - self._written < COMMIT_SECONDS:
-            return
+            return False
         for number, epoch, score in self._scores:
-            self.storage.set_trial_intermediate_value(self._ids[number], epoch, score)
+            self.storage.set_trial_intermediate_value(self.ids[number], epoch, score)
         self._scores.clear()
         for (number, key), value in list(self._notes.items()):
-            if number in self._ids:  # else it goes with `create`
-                self.storage.set_trial_user_attr(self._ids[number], key, value)
+            if number in self.ids:  # else it goes with `add`
+                self.storage.set_trial_user_attr(self.ids[number], key, value)
                 del self._notes[number, key]
         self._written = time.monotonic()
+        return True
 
     def close(self) -> None:
         self.flush(force=True)

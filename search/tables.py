@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import optuna
 
+from search.study import UNSCORED
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -15,7 +17,6 @@ Format = Literal["md", "csv", "json", "yaml", "latex", "html"]
 FACTS = ("rank", "trial", "baseline", "outcome", "score", "epochs", "network_parameters", "seconds")
 DETAILS = ("precision", "device", "node", "stints", "error")
 SHOWN = tuple("parameters" if name == "network_parameters" else name for name in FACTS)
-UNSCORED = ("diverged", "infeasible", "failed")
 
 
 def trials_table(study: optuna.Study) -> pd.DataFrame:
@@ -182,7 +183,7 @@ def shown_rows(document: dict[str, Any]) -> list[dict[str, str]]:
     ]
 
 
-def _shortened(name: str, width: int = 20) -> str:
+def _shortened(name: str, width: int = 16) -> str:
     # a user's space may name its baselines at any length; the table has to fit the screen
     return name if len(name) <= width else f"{name[: width - 1]}…"
 

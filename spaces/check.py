@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def check_space(
     space: Space, task: Task, *, draws: int = 20, seed: int = 0, baselines: Iterable[str] | None = None
 ) -> None:
-    """Try `draws` random suggestions and the named baselines (None: all of them), on the meta device.
+    """Try `draws` random suggestions and the named baselines (None: all of them), without training.
 
     Raises SpaceError where `suggest` raises, warns or returns no TrialConfig; where a configuration does not
     survive JSON, builds no network, or one whose output is not (batch, classes); and where a baseline is

@@ -60,7 +60,9 @@ def cutout(batch: torch.Tensor, side: int, generator: torch.Generator) -> torch.
     column = torch.arange(width, device=batch.device)
     in_rows = (row >= top) & (row < top + side)
     in_columns = (column >= left) & (column < left + side)
-    return batch.masked_fill((in_rows[:, :, None] & in_columns[:, None, :])[:, None], 0.0)
+    square = in_rows[:, :, None] & in_columns[:, None, :]
+    # a product keeps channels_last; masked_fill with a mask for all channels does not
+    return batch * ~square[:, None]
 
 
 def mixup_share(alpha: float, random: np.random.Generator) -> float:

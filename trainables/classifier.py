@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -46,9 +47,10 @@ class Classifier:
         std = torch.tensor([s or 1 / 255 for s in self.std], device=device) * 255
         parts = [
             self.model(normalize(batch.to(device), mean, std)).float().softmax(1).cpu()
-            for batch in torch.tensor(images).split(_BATCH)
+            # a copy, for torch takes no view from back to front
+            for batch in torch.from_numpy(images.copy()).split(_BATCH)
         ]
-        return torch.cat(parts).numpy() if parts else np.zeros((0, self.task.classes), np.float32)
+        return torch.cat(parts).numpy()
 
     def predict(self, images: np.ndarray) -> list[str]:
         """The most probable class of each of uint8 images (N, size, size, 3)."""
@@ -67,9 +69,6 @@ def save_classifier(
     about: dict[str, Any],
 ) -> None:
     """Write `model.safetensors` and `config.json`; `about` is kept as it is, for the reader."""
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / "model.safetensors.tmp"
-    save_file(weights, temporary)
     document = {
         "config": to_json(config),
         "task": asdict(task),
@@ -78,6 +77,9 @@ def save_classifier(
         "std": std,
         "about": about,
     }
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / "model.safetensors.tmp"
+    save_file(weights, temporary)
     (folder / "config.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     temporary.replace(folder / "model.safetensors")
 
@@ -91,18 +93,21 @@ def load_classifier(folder: Path | str) -> Classifier:
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
             raise ValueError(f"{folder} holds no {name}: give the best/ folder of a finished run")
-    document = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    config, task = from_json(document["config"]), Task(**document["task"])
-    model = config.model.build(task).to(memory_format=torch.channels_last)
     try:
-        model.load_state_dict(load_file(folder / "model.safetensors"))
-    except RuntimeError as error:
+        document = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config, task = from_json(document["config"]), Task(**document["task"])
+        classifier = Classifier(
+            model=config.model.build(task).to(memory_format=torch.channels_last).eval(),
+            config=config,
+            task=task,
+            class_names=tuple(document["class_names"]),
+            mean=tuple(document["mean"]),
+            std=tuple(document["std"]),
+        )
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{folder / 'config.json'} describes no classifier: {error}") from error
+    try:
+        classifier.model.load_state_dict(load_file(folder / "model.safetensors"))
+    except (RuntimeError, SafetensorError) as error:
         raise ValueError(f"{folder / 'model.safetensors'} does not fit config.json: {error}") from error
-    return Classifier(
-        model=model.eval(),
-        config=config,
-        task=task,
-        class_names=tuple(document["class_names"]),
-        mean=tuple(document["mean"]),
-        std=tuple(document["std"]),
-    )
+    return classifier

@@ -180,16 +180,18 @@ def from_json(document: dict[str, Any]) -> TrialConfig:
     Raises ValueError for a missing, unknown or impossible value.
     """
     try:
-        model = dict(document["model"])
+        parts = dict(document)
+        model = dict(parts.pop("model"))
         module, _, name = str(model.pop("type")).partition(":")
         kind = getattr(importlib.import_module(module), name, None)
         if not (isinstance(kind, type) and issubclass(kind, ModelConfig)):
             raise ValueError(f"model.type must name a ModelConfig, but is {module}:{name}")
         return TrialConfig(
             model=kind(**{key: _tuples(value) for key, value in model.items()}),
-            optimizer=OptimizerConfig(**document["optimizer"]),
-            augment=AugmentConfig(**document["augment"]),
-            **{key: document[key] for key in ("batch_size", "label_smoothing", "averaging")},
+            optimizer=OptimizerConfig(**parts.pop("optimizer")),
+            augment=AugmentConfig(**parts.pop("augment")),
+            **{key: parts.pop(key) for key in ("batch_size", "label_smoothing", "averaging")},
+            **parts,  # what is left is unknown, and refused
         )
     except (KeyError, TypeError, ImportError) as error:
         raise ValueError(f"not a trial configuration: {error}") from error

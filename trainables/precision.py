@@ -18,7 +18,7 @@ Precision = Literal["fp32", "bf16"]
 PrecisionChoice = Literal["auto", "fp32", "bf16"]
 
 _PROBE_STEPS = 3
-_chosen: dict[tuple[ModelConfig, int, int, str], Precision] = {}
+_chosen: dict[tuple[ModelConfig, Task, int, str], Precision] = {}
 
 
 def bf16_hardware(device: torch.device) -> bool:
@@ -41,7 +41,7 @@ def choose_precision(
         return choice
     if not bf16_hardware(device):
         return "fp32"
-    key = (model, task.image_size, batch_size, str(device))
+    key = (model, task, batch_size, str(device))
     if key not in _chosen:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             seconds = {p: _time_steps(model, task, batch_size, device, p) for p in get_args(Precision)}

@@ -44,6 +44,9 @@ class Trainable(tune.Trainable):
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next order; everything of the last one is dropped."""
         self._forget()
+        if gc.get_freeze_count() == 0:
+            # torch and Ray are loaded by now: from here on only what trials make is looked through
+            gc.freeze()
         self.stint = new_config["stint"]
         return True
 
@@ -58,7 +61,8 @@ class Trainable(tune.Trainable):
             reports = unknown or [self._train_one_epoch(self.training, self.stint)]
         except torch.OutOfMemoryError as error:
             self._forget()
-            return {"infeasible": f"out of memory on the device: {str(error).splitlines()[0]}"}
+            text, _, _ = str(error).partition("\n")
+            return {"infeasible": f"out of memory on the device: {text}"}
         return {
             "reports": reports,
             "setup_seconds": setup_seconds,
@@ -97,10 +101,16 @@ class Trainable(tune.Trainable):
         if state is not None:
             self.training.load(state["training"])
             self.reports = state["reports"]
-        self.writer = SummaryWriter(str(order.folder), purge_step=self.training.epoch + 1, write_to_disk=True)
+        self.writer = SummaryWriter(
+            str(order.folder),
+            purge_step=self.training.epoch + 1,
+            # the rest of the name is the second and the host, which two stints may share
+            filename_suffix=f".{order.stint:03d}",
+        )
         self.last_checkpoint = time.monotonic()
         self.checkpoint_seconds = 0.0
-        return self.reports[order.known_epochs :]
+        # one at its end has nothing to train: it gives its last report again
+        return self.reports[min(order.known_epochs, order.task.max_epochs - 1) :]
 
     def _train_one_epoch(self, training: Training, order: Stint) -> dict[str, Any]:
         report = training.run_epoch()

@@ -22,7 +22,8 @@ from trainables.schedule import learning_rate
 from trainables.seeding import derive_seed
 
 EVALUATION_BATCH = 500
-INITIALIZATION_IMAGES = 5000
+INITIALIZATION_PIXELS = 5_000_000
+"""Enough for the statistics of small patches, and as floats 60 MB, however large an image is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,10 +81,12 @@ class Training:
         modules = [m for m in self.model.modules() if isinstance(m, InitializedFromData)]
         if modules:
             generator = torch.Generator().manual_seed(derive_seed(self.seed, "initialization"))
-            index = torch.randperm(len(self.data.train.labels), generator=generator)[:INITIALIZATION_IMAGES]
-            images = self.data.train.images[index.to(self.device)]
+            part = self.data.train
+            count = max(1, INITIALIZATION_PIXELS // (part.images.shape[1] * part.images.shape[2]))
+            index = torch.randperm(len(part.labels), generator=generator)[:count]
+            images = augment.normalize(part.images[index.to(self.device)], self.data.mean, self.data.std)
             for module in modules:
-                module.initialize_from(augment.normalize(images, self.data.mean, self.data.std))
+                module.initialize_from(images)
 
     def epochs(self) -> Iterator[EpochReport]:
         """Train to max_epochs, one report an epoch; stopping in between loses nothing before it."""
@@ -92,6 +95,7 @@ class Training:
 
     def run_epoch(self) -> EpochReport:
         """Train and validate one epoch. The device is waited for once after each of the two."""
+        assert self.epoch < self.task.max_epochs, "the schedule has ended"
         start = time.perf_counter()
         train_loss, train_accuracy, rate = self._train_epoch()
         trained = time.perf_counter() - start
@@ -112,8 +116,9 @@ class Training:
     def _train_epoch(self) -> tuple[float, float, float]:
         """Mean loss, accuracy, and the last learning rate."""
         config, part = self.config, self.data.train
+        # what is dropped and what is drawn for the images must not follow from each other
+        torch.manual_seed(derive_seed(self.seed, "dropout", self.epoch))
         epoch_seed = derive_seed(self.seed, "epoch", self.epoch)
-        torch.manual_seed(epoch_seed)  # dropout
         generator = torch.Generator(self.device).manual_seed(epoch_seed)
         host = np.random.default_rng(epoch_seed)
         order = torch.randperm(len(part.labels), generator=generator, device=self.device)
@@ -197,7 +202,7 @@ class Training:
         return {name: t.detach().cpu().contiguous().clone() for name, t in weights.items()}
 
     def state(self) -> dict[str, Any]:
-        """Everything needed to go on exactly; tensors, numbers and strings only."""
+        """Everything needed to go on exactly; tensors (the live ones), numbers and strings only."""
         return {
             "epoch": self.epoch,
             "precision": self.precision,

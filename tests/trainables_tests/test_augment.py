@@ -49,21 +49,18 @@ def test_flip_mirrors_left_to_right_half_of_the_images_each_on_its_own():
     index = torch.arange(4).repeat(100)
     batch = take_batch(images, index, AugmentConfig(flip=True), generator())
     mirrored = [
-        found(image, [images[i], images[i].flip(1)])
-        for image, i in zip(batch, index.tolist(), strict=True)
+        found(image, [images[i], images[i].flip(1)]) for image, i in zip(batch, index.tolist(), strict=True)
     ]
     assert 150 < sum(mirrored) < 250
 
 
-@pytest.mark.parametrize("limit", [1, 2, 5])
+@pytest.mark.parametrize("limit", [1, 2, 4])
 def test_crop_shifts_with_reflection_each_image_on_its_own(limit):
     image = random_images(1)
-    batch = take_batch(
-        image, torch.zeros(400, dtype=torch.int64), AugmentConfig(crop=limit), generator()
-    )
+    batch = take_batch(image, torch.zeros(400, dtype=torch.int64), AugmentConfig(crop=limit), generator())
     candidates = all_crops(image[0], limit)
     used = {found(shifted, candidates) for shifted in batch}
-    assert len(used) > 0.9 * min(len(candidates), 121)
+    assert len(used) > 0.9 * len(candidates)
 
 
 def test_every_shift_up_to_the_limit_occurs():
@@ -88,9 +85,7 @@ def test_shift_larger_than_the_image_reflects_again_and_again(size):
     batch = take_batch(image, torch.zeros(50, dtype=torch.int64), AugmentConfig(crop=7), generator())
     # torch pads by less than the image only; numpy goes on reflecting
     padded = torch.tensor(np.pad(image[0].numpy(), ((7, 7), (7, 7), (0, 0)), mode="reflect"))
-    windows = [
-        padded[top : top + size, left : left + size] for top in range(15) for left in range(15)
-    ]
+    windows = [padded[top : top + size, left : left + size] for top in range(15) for left in range(15)]
     assert all(any(torch.equal(shifted, window) for window in windows) for shifted in batch)
 
 

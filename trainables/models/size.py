@@ -27,9 +27,13 @@ def count_parameters(config: ModelConfig, task: Task) -> int:
 
 
 def output_shape(config: ModelConfig, task: Task, *, batch: int = 2) -> tuple[int, ...]:
-    """Shape of what the network makes of `batch` images of the task."""
+    """Shape of what the network makes of `batch` blank images of the task. No random number is drawn.
+
+    On the CPU: the meta device would do, but the first activation there makes torch load its compiler,
+    which takes longer than many such passes.
+    """
     import torch
 
-    images = torch.empty(batch, task.channels, task.image_size, task.image_size, device="meta")
-    with torch.no_grad():
-        return tuple(build_on_meta(config, task).eval()(images).shape)
+    images = torch.zeros(batch, task.channels, task.image_size, task.image_size)
+    with torch.random.fork_rng(devices=()), torch.no_grad():
+        return tuple(config.build(task).eval()(images).shape)

@@ -1,0 +1,137 @@
+"""A Gaussian process with a Matérn-5/2 kernel and one lengthscale a parameter, in numpy.
+
+Rasmussen & Williams (2006), "Gaussian Processes for Machine Learning", algorithm 2.1; expected improvement
+as Jones, Schonlau & Welch (1998), "Efficient Global Optimization of Expensive Black-Box Functions". Here
+larger values are better. Hyperparameters maximize the posterior, with a lognormal prior on each lengthscale
+whose median grows with the square root of the number of parameters: Hvarfner, Hellsten & Nardi (2024),
+"Vanilla Bayesian Optimization Performs Great in High Dimensions".
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_solve, solve_triangular
+from scipy.linalg.lapack import dpotrf, dpotri
+from scipy.optimize import minimize
+from scipy.special import ndtr
+
+Floats = NDArray[np.float64]
+
+LENGTHSCALE = 0.35
+"""Median lengthscale before data, in units of the square root of the number of parameters."""
+LENGTHSCALE_SPREAD = 1.0
+"""Standard deviation of the logarithm of a lengthscale, before data."""
+NOISE = 0.02
+"""Median variance of the noise before data, where values have variance 1."""
+NOISE_SPREAD = 1.5
+LEAST_NOISE = 1e-4
+STEPS = 30
+"""Most steps in the search for the hyperparameters: more change proposals no longer."""
+_ROOT5 = math.sqrt(5.0)
+
+
+def matern52(squared_distance: Floats) -> Floats:
+    """Correlation at a squared distance in lengthscales, any shape."""
+    scaled = np.sqrt(5.0 * squared_distance)
+    factor = (scaled / 3.0 + 1.0) * scaled + 1.0
+    np.exp(np.negative(scaled, out=scaled), out=scaled)
+    return np.multiply(factor, scaled, out=factor)
+
+
+def squared_distances(left: Floats, right: Floats) -> Floats:
+    """Squared distance of each row of `left` (n, columns) to each of `right` (m, columns): (n, m)."""
+    squares = (left**2).sum(axis=1)[:, None] + (right**2).sum(axis=1)[None, :]
+    squares -= 2.0 * (left @ right.T)
+    return np.maximum(squares, 0.0, out=squares)
+
+
+def expected_improvement(mean: Floats, deviation: Floats, best: float) -> Floats:
+    """E[max(0, f - best)] of normal values with this mean and standard deviation, each shape (n,)."""
+    z = (mean - best) / deviation
+    density = np.exp(-0.5 * z**2) / math.sqrt(2.0 * math.pi)
+    return deviation * (z * ndtr(z) + density)
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """What the kernel is."""
+
+    lengthscales: Floats
+    """One a parameter, in units of its scaled range: shape (parameters,)."""
+    noise: float
+    """Variance of the noise; that of the signal is 1."""
+
+
+class GaussianProcess:
+    """A posterior over functions, given points (n, columns) and values (n,) of about mean 0 and variance 1.
+
+    `groups` (columns,) says which parameter each column belongs to; a parameter's columns share a
+    lengthscale.
+    """
+
+    def __init__(self, points: Floats, values: Floats, groups: NDArray[np.intp], kernel: Hyperparameters):
+        self.groups, self.kernel = groups, kernel
+        self._points = self._scaled(points)
+        covariance = matern52(squared_distances(self._points, self._points))
+        covariance[np.diag_indices_from(covariance)] = 1.0 + kernel.noise
+        self._factor = np.linalg.cholesky(covariance)
+        self._weights: Floats = cho_solve((self._factor, True), values)
+        self._inverse_factor: Floats | None = None
+
+    def mean(self, points: Floats) -> Floats:
+        """Posterior mean at points (m, columns): (m,)."""
+        return matern52(squared_distances(self._scaled(points), self._points)) @ self._weights
+
+    def predict(self, points: Floats) -> tuple[Floats, Floats]:
+        """Posterior mean and standard deviation, without noise, at points (m, columns): (m,) each."""
+        if self._inverse_factor is None:
+            # asked for thousands of points, one inverse and products are quicker than solving for each
+            self._inverse_factor = solve_triangular(self._factor, np.eye(len(self._factor)), lower=True)
+        cross = matern52(squared_distances(self._scaled(points), self._points))
+        explained = ((cross @ self._inverse_factor.T) ** 2).sum(axis=1)
+        return cross @ self._weights, np.sqrt(np.maximum(1.0 - explained, 1e-12))
+
+    def _scaled(self, points: Floats) -> Floats:
+        return points / self.kernel.lengthscales[self.groups]
+
+
+def fit(points: Floats, values: Floats, groups: NDArray[np.intp]) -> Hyperparameters:
+    """The most probable hyperparameters for points (n, columns) and values (n,), from a fixed start."""
+    count = int(groups.max()) + 1 if len(groups) else 0
+    apart = np.zeros((count, len(points), len(points)))
+    for column, group in enumerate(groups):
+        apart[group] += np.subtract.outer(points[:, column], points[:, column]) ** 2
+    flat = apart.reshape(count, -1)
+    medians = np.log(np.append(np.full(count, LENGTHSCALE * math.sqrt(max(count, 1))), NOISE))
+    spreads = np.append(np.full(count, LENGTHSCALE_SPREAD), NOISE_SPREAD)
+
+    def loss(logs: Floats) -> tuple[float, Floats]:
+        """Minus the log posterior, up to a constant, and its gradient."""
+        precisions, noise = np.exp(-2.0 * logs[:-1]), math.exp(logs[-1])
+        scaled = _ROOT5 * np.sqrt((precisions @ flat).reshape(len(points), len(points)))
+        decay = np.exp(-scaled)
+        covariance = (1.0 + scaled + scaled**2 / 3.0) * decay
+        covariance[np.diag_indices_from(covariance)] += noise
+        # the plain calls of LAPACK: at this size their wrappers would cost as much as they do
+        factor, failed = dpotrf(covariance, lower=1, clean=1)
+        assert failed == 0  # LEAST_NOISE on the diagonal keeps it positive definite
+        inverse, _ = dpotri(factor, lower=1)
+        inverse = np.tril(inverse) + np.tril(inverse, -1).T
+        weights = inverse @ values
+        away = (logs - medians) / spreads
+        total = 0.5 * values @ weights + np.log(np.diag(factor)).sum() + 0.5 * away @ away
+        slope = inverse - np.outer(weights, weights)  # of the loss, by the covariance, twice
+        # d matern / d log lengthscale = 5/3 (1 + s) exp(-s) times that parameter's squared distance
+        by_length = precisions * (flat @ (slope * (5.0 / 6.0) * (1.0 + scaled) * decay).ravel())
+        gradient = np.append(by_length, 0.5 * noise * np.trace(slope)) + away / spreads
+        return float(total), gradient
+
+    # five standard deviations: beyond them nothing is found, and exponents stay far from overflow
+    bounds = [(m - 5 * s, m + 5 * s) for m, s in zip(medians[:-1], spreads[:-1], strict=True)]
+    bounds.append((math.log(LEAST_NOISE), math.log(1.0)))
+    found = minimize(loss, medians, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": STEPS})
+    return Hyperparameters(np.exp(found.x[:-1]), float(np.exp(found.x[-1])))

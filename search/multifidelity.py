@@ -1,0 +1,185 @@
+"""An Optuna sampler for trials that report as they train: a Gaussian process on the highest step reached.
+
+Bayesian optimization over comparable values only: those of the highest step that enough trials have
+reached, as BOHB takes the largest budget with enough observations (Falkner, Klein & Hutter, 2018), with a
+Gaussian process and expected improvement in place of its density ratio. Trials without a value there count
+as if they had scored what the model expects of them (the "believer" of Ginsbourger, Le Riche & Carraro,
+2010), so that parallel proposals spread out.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from typing import Any
+
+import numpy as np
+import optuna
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial
+
+from search.encoding import Bools, Floats
+from search.gaussian_process import GaussianProcess, expected_improvement, fit
+from search.observations import Observations
+from trainables.seeding import derive_seed
+
+ENOUGH = 6
+"""Values at a step before a model is fitted to them; below, proposals are random."""
+BEST, OTHERS = 75, 75
+"""Most values that a model is fitted to: the best, and some of the rest at random."""
+MOST_PENDING = 100
+"""Most trials without a value that count as pending, the latest."""
+RANDOM_CANDIDATES = 1500
+LOCAL_CANDIDATES = 600
+REFINEMENTS = 2
+CENTRES = 10
+"""Configurations around which local candidates are drawn."""
+WIDTH = 0.15
+"""Standard deviation of local candidates at first, of a range of 1; a third of it at each refinement."""
+MOVED = 8
+"""Parameters that a local candidate changes, on average."""
+
+
+class MultifidelitySampler(optuna.samplers.BaseSampler):
+    """Proposes from what `trial.report` told, for `study.optimize` with pruning as for a whole search.
+
+    A proposal depends on the seed, the trial's number and the study alone. Raises ValueError for a study
+    of several objectives.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+        self._lock = threading.RLock()
+        self._study: weakref.ref[optuna.Study] | None = None
+        self._seen = Observations()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"seed": self.seed}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """Every parameter of more than one value that an earlier trial was asked for."""
+        self._raise_error_if_multi_objective(study)
+        with self._lock:
+            seen = self._observe(study)
+            return {name: seen.distributions[name] for name in seen.space.names}
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """A value for every parameter of `search_space`, also for those that will not be asked for."""
+        if not search_space:
+            return {}
+        rng = np.random.default_rng(derive_seed(self.seed, "proposal", trial.number))
+        with self._lock:
+            seen = self._observe(study)
+            sign = 1.0 if study.direction == StudyDirection.MAXIMIZE else -1.0
+            return seen.space.values(_propose(seen, sign, rng))
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """A random value, for a parameter that no trial was asked for before."""
+        draw = optuna.samplers.RandomSampler(seed=derive_seed(self.seed, trial.number, param_name))
+        return draw.sample_independent(study, trial, param_name, param_distribution)
+
+    def _observe(self, study: optuna.Study) -> Observations:
+        if self._study is None or self._study() is not study:
+            self._study, self._seen = weakref.ref(study), Observations()
+        self._seen.update(study.get_trials(deepcopy=False))
+        return self._seen
+
+
+def _propose(seen: Observations, sign: float, rng: np.random.Generator) -> Floats:
+    """Places in [0, 1] of the next configuration: (parameters,)."""
+    highest_first = sorted(seen.values, reverse=True)
+    step = next((s for s in highest_first if len(seen.values[s].keys() - seen.bad) >= ENOUGH), None)
+    if step is None:
+        units, active = _drawn(seen, rng.random((100, len(seen.space.names))))
+        return _first_new(seen, units, active)
+    process, best, centres = _model(seen, step, sign, rng)
+
+    def improvement(units: Floats, active: Bools) -> Floats:
+        mean, deviation = process.predict(seen.space.encode(units, active))
+        return expected_improvement(mean, deviation, best)
+
+    random = rng.random((RANDOM_CANDIDATES, len(seen.space.names)))
+    units, active = _drawn(seen, np.vstack([random, _around(seen, centres, WIDTH, rng)]))
+    gain = improvement(units, active)
+    for refinement in range(1, REFINEMENTS + 1):
+        centres = units[np.argsort(-gain, kind="stable")[:CENTRES]]
+        near, near_active = _drawn(seen, _around(seen, centres, WIDTH / 3**refinement, rng))
+        gain = np.append(gain, improvement(near, near_active))
+        units, active = np.vstack([units, near]), np.vstack([active, near_active])
+    order = np.argsort(-gain, kind="stable")
+    return _first_new(seen, units[order], active[order])
+
+
+def _model(
+    seen: Observations, step: float, sign: float, rng: np.random.Generator
+) -> tuple[GaussianProcess, float, Floats]:
+    """The model of the values at a step, the value to improve on, and the best configurations there."""
+    healthy = {n: sign * value for n, value in seen.values[step].items() if n not in seen.bad}
+    worst = min(healthy.values())
+    score = dict.fromkeys(seen.bad, worst) | healthy
+    ranked = sorted(score, key=lambda number: (-score[number], number))
+    others = ranked[BEST:]
+    if len(others) > OTHERS:
+        others = [others[i] for i in sorted(rng.choice(len(others), OTHERS, replace=False))]
+    chosen = ranked[:BEST] + others
+    values = standardized(np.array([score[number] for number in chosen]))
+    points = seen.rows(chosen)
+    kernel = fit(points, values, seen.space.groups)
+    process = GaussianProcess(points, values, seen.space.groups, kernel)
+    pending = sorted(seen.running - score.keys())[-MOST_PENDING:]
+    if pending:
+        waiting = seen.rows(pending)
+        points, values = np.vstack([points, waiting]), np.append(values, process.mean(waiting))
+        process = GaussianProcess(points, values, seen.space.groups, kernel)
+    best = float(process.mean(points).max())
+    return process, best, seen.units(ranked[:CENTRES])
+
+
+def standardized(values: Floats) -> Floats:
+    """Values (n,) brought to mean 0 and variance 1; 0 throughout where all are equal."""
+    largest = float(np.abs(values).max())
+    scaled = values / largest if largest > 0 else values  # the square of a huge value would overflow
+    spread = float(scaled.std())
+    return (scaled - scaled.mean()) / spread if spread > 1e-12 else np.zeros_like(values)
+
+
+def _drawn(seen: Observations, units: Floats) -> tuple[Floats, Bools]:
+    """Numbers in [0, 1] (n, parameters) as configurations: places of values that exist, and activity."""
+    units = seen.space.snap(units)
+    return units, seen.conditions().active(units)
+
+
+def _around(seen: Observations, centres: Floats, width: float, rng: np.random.Generator) -> Floats:
+    """Local candidates: each moves some parameters of one centre (n, parameters) by a normal step, or to
+    any choice where there is no order."""
+    space, count = seen.space, centres.shape[1]
+    base = centres[rng.integers(len(centres), size=LOCAL_CANDIDATES)]
+    moved: NDArray[np.bool_] = rng.random(base.shape) < min(1.0, MOVED / count)
+    moved[np.arange(len(base)), rng.integers(count, size=len(base))] = True
+    stepped = base + rng.normal(size=base.shape) * np.maximum(width, space.finest)
+    stepped = 1.0 - np.abs(1.0 - np.abs(stepped))  # reflected, or candidates would pile up at the borders
+    fresh = np.where(space.unordered, rng.random(base.shape), stepped)
+    return np.where(moved, fresh, base).clip(0.0, 1.0)
+
+
+def _first_new(seen: Observations, units: Floats, active: Bools) -> Floats:
+    """The first configuration that no trial has; the very first where all are known."""
+    for place, is_active in zip(units, active, strict=True):
+        if not seen.is_known(place, is_active):
+            return place
+    return units[0]

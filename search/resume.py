@@ -1,0 +1,180 @@
+"""Going on with an earlier search: what may change, what must not have changed, and one driver at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import os
+import platform
+import sys
+import time
+from contextlib import suppress
+from dataclasses import fields, replace
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from search.results import RunFolder
+from search.settings import Settings, UsageError
+
+if TYPE_CHECKING:
+    from search.preflight import Prepared
+
+CHANGEABLE = frozenset(
+    {
+        "trials",
+        "time_budget",
+        "cpus_per_trial",
+        "gpus_per_trial",
+        "max_concurrent",
+        "device",
+        "data_dir",
+        "retries",
+        "checkpoint_seconds",
+        "top",
+        "quiet",
+        "dashboard",
+    }
+)
+"""Settings that a resume may change: budgets, resources, and what is shown."""
+
+HEARTBEAT_SECONDS = 10.0
+STALE_SECONDS = 60.0
+
+
+def saved_document(folder: RunFolder) -> dict[str, Any]:
+    """What settings.json says. Raises UsageError where the folder holds no run."""
+    try:
+        document: dict[str, Any] = json.loads(folder.settings.read_text(encoding="utf-8"))
+        return document
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"there is no run to resume in {folder.path}: give the folder of a run, such as results/NAME"
+        ) from error
+    except (OSError, json.JSONDecodeError) as error:
+        raise UsageError(f"{folder.settings} cannot be read: {error}") from error
+
+
+def saved_settings(folder: RunFolder) -> Settings:
+    """The settings of the run in `folder`, with the place it lies at now. Raises UsageError."""
+    document = saved_document(folder)
+    values = dict(document["settings"])
+    known = {field.name for field in fields(Settings)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise UsageError(f"{folder.settings} was written by another version: unknown {', '.join(unknown)}")
+    # the data set that was found then, not what `auto` might find today
+    values |= {"dataset": document["dataset"], "name": folder.path.name, "storage": folder.path.parent}
+    if values.get("data_dir") is not None:
+        values["data_dir"] = Path(values["data_dir"])
+    return Settings(**values)
+
+
+def check_changes(saved: Settings, asked: Settings) -> None:
+    """Raise UsageError where a resume asks for something else than budgets, resources or output."""
+    for field in fields(Settings):
+        before, after = getattr(saved, field.name), getattr(asked, field.name)
+        if before != after and field.name not in CHANGEABLE:
+            option = "--" + field.name.replace("_", "-")
+            raise UsageError(
+                f"a resume cannot change {option} from {before} to {after}: start a new run, or leave it out"
+            )
+
+
+def hashes(prepared: Prepared) -> dict[str, str]:
+    """What must be the same for trials of two sittings to be comparable."""
+    from trainables.checkpoint import code_hash
+
+    module = sys.modules[prepared.space.module]
+    space = hashlib.sha256(inspect.getsource(module).encode()).hexdigest()[:16]
+    return {
+        "data": prepared.dataset.fingerprint,
+        "space": space,
+        "code": code_hash(*own_modules(prepared.space.module)),
+    }
+
+
+def check_unchanged(prepared: Prepared) -> Prepared:
+    """The search as it was prepared, with the note on its data that it began with.
+
+    Raises UsageError naming what is not as it was: data, space, or training code.
+    """
+    document = saved_document(prepared.folder)
+    before = document["hashes"]
+    names = {
+        "data": f"the data set {prepared.dataset.name}",
+        "space": f"the space {prepared.space.name}",
+        "code": "the training code",
+    }
+    changed = [names[key] for key, value in hashes(prepared).items() if before.get(key) != value]
+    if changed:
+        raise UsageError(
+            f"{' and '.join(changed)} changed since {prepared.folder.path} began, so new scores could not be "
+            "compared with old ones: restore what changed, or start a new run"
+        )
+    return replace(prepared, dataset=replace(prepared.dataset, note=document["note"]))
+
+
+def own_modules(space: str) -> list[ModuleType]:
+    """The modules of a user's own space: its module, and what it imports from its own package."""
+    root = space.partition(".")[0]
+    if root in ("spaces", "trainables", "search"):
+        return []
+    names = sorted(name for name in sys.modules if name == root or name.startswith(f"{root}."))
+    return [sys.modules[name] for name in names]
+
+
+class DriverLock:
+    """One driver at a time on a run folder: a file with host, process and heartbeat."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self.path = folder.path / "driver.json"
+        self._beat = 0.0
+
+    def take(self) -> None:
+        """Raise UsageError naming the driver that holds the folder, if one is alive."""
+        holder = self._holder()
+        if holder is not None:
+            raise UsageError(
+                f"{self.folder.path} is being searched by process {holder['pid']} on {holder['host']}: "
+                "wait for it, or stop it first"
+            )
+        self.beat()
+
+    def beat(self) -> None:
+        """Show that this driver lives; cheap to call often."""
+        now = time.monotonic()
+        if self._beat and now - self._beat < HEARTBEAT_SECONDS:
+            return
+        self._beat = now
+        self.folder.write_json(
+            self.path.name, {"host": platform.node(), "pid": os.getpid(), "time": time.time()}
+        )
+
+    def release(self) -> None:
+        """Let the folder go."""
+        self.path.unlink(missing_ok=True)
+
+    def _holder(self) -> dict[str, Any] | None:
+        try:
+            holder: dict[str, Any] = json.loads(self.path.read_text(encoding="utf-8"))
+            fresh = time.time() - float(holder["time"]) < STALE_SECONDS
+        except (OSError, ValueError, KeyError):
+            return None
+        if not fresh or (holder["host"] == platform.node() and not _alive(int(holder["pid"]))):
+            return None
+        return holder
+
+
+def _alive(pid: int) -> bool:
+    if pid == os.getpid():
+        return False  # an earlier search of this very process, a notebook's
+    with suppress(ProcessLookupError):
+        try:
+            os.kill(pid, 0)
+        except PermissionError:
+            return True
+        return True
+    return False

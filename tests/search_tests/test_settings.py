@@ -1,0 +1,173 @@
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from search.settings import GROUPS, Settings, check_run_name, defaults, parse_duration
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("trials", 0),
+        ("trials", -3),
+        ("trials", 1.5),
+        ("trials", "many"),
+        ("trials", True),
+        ("trials", None),
+        ("max_epochs", 0),
+        ("max_epochs", None),
+        ("min_epochs", 0),
+        ("min_epochs", "auto"),
+        ("min_epochs", None),
+        ("reduction_factor", 1),
+        ("reduction_factor", "auto"),
+        ("reduction_factor", 2.5),
+        ("max_params", 0),
+        ("max_params", "auto"),
+        ("seed", -1),
+        ("seed", "auto"),
+        ("seed", 0.0),
+        ("image_size", 3),
+        ("image_size", None),
+        ("val_fraction", 0),
+        ("val_fraction", 1),
+        ("val_fraction", -0.5),
+        ("val_fraction", 1.5),
+        ("val_fraction", math.nan),
+        ("val_fraction", "auto"),
+        ("cpus_per_trial", 0),
+        ("cpus_per_trial", 0.5),
+        ("gpus_per_trial", 1.5),
+        ("gpus_per_trial", -1),
+        ("gpus_per_trial", 0.001),
+        ("gpus_per_trial", math.nan),
+        ("gpus_per_trial", math.inf),
+        ("max_concurrent", 0),
+        ("retries", -1),
+        ("checkpoint_seconds", -1.0),
+        ("checkpoint_seconds", math.nan),
+        ("checkpoint_seconds", math.inf),
+        ("top", 0),
+        ("metric", "f1"),
+        ("sampler", "grid"),
+        ("asha", "promote!"),
+        ("device", "tpu"),
+        ("precision", "fp8"),
+        ("baselines", "deep"),
+        ("baselines", ["deep"]),
+        ("quiet", 1),
+        ("dashboard", "no"),
+        ("space", None),
+        ("space", 3),
+        ("dataset", None),
+        ("storage", None),
+        ("storage", 3),
+        ("data_dir", 3),
+        ("time_budget", 90),
+        ("time_budget", None),
+        ("time_budget", "soon"),
+        ("time_budget", "0s"),
+        ("time_budget", "-5m"),
+        ("time_budget", "1h 30m"),
+        ("time_budget", "1.h"),
+        ("time_budget", ""),
+        ("time_budget", "9" * 400),
+        ("storage", "~nobody-called-this/results"),
+        ("name", ""),
+        ("name", None),
+        ("name", "../x"),
+        ("name", "a/b"),
+        ("name", ".hidden"),
+        ("name", ".."),
+        ("name", "-x"),
+        ("name", "näme"),
+        ("name", "a b"),
+        ("name", "a\n"),
+        ("name", "x" * 101),
+    ],
+)
+def test_impossible_value_is_refused_by_name_and_value(option, value):
+    with pytest.raises(ValueError, match="^--" + option.replace("_", "-")) as caught:
+        Settings(**{option: value})
+    shown = repr(value)[1:-1] if isinstance(value, str) else repr(value)
+    assert shown in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_more_least_than_most_epochs_are_refused_with_both():
+    with pytest.raises(ValueError, match=r"--min-epochs must not exceed --max-epochs, but 9 > 3"):
+        Settings(min_epochs=9, max_epochs=3)
+    Settings(min_epochs=3, max_epochs=3)
+
+
+def test_gpu_for_a_trial_on_the_cpu_is_refused():
+    with pytest.raises(ValueError, match=r"--device cpu uses no GPU, but --gpus-per-trial is 0\.5"):
+        Settings(device="cpu", gpus_per_trial=0.5)
+    Settings(device="cpu", gpus_per_trial=0)
+
+
+@pytest.mark.parametrize("gpus", [0, 0.01, 0.25, 1, 2.0, "auto"])
+def test_possible_shares_of_gpus_are_taken(gpus):
+    assert Settings(gpus_per_trial=gpus).gpus_per_trial == gpus
+
+
+@pytest.mark.parametrize("name", ["a", "A1", "cnn-digits_2.5", "x" * 100, "None", "1"])
+def test_plain_run_names_are_taken(name):
+    check_run_name(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("30m", 1800),
+        ("2h", 7200),
+        ("90s", 90),
+        ("1h30m", 5400),
+        ("45", 45),
+        ("1.5h", 5400),
+        ("0.5", 0.5),
+        ("1D", 86400),
+        (" 2h ", 7200),
+        ("1d2h3m4s", 93784),
+    ],
+)
+def test_durations(text, seconds):
+    assert parse_duration(text) == seconds
+    assert Settings(time_budget=text).budget_seconds() == seconds
+
+
+def test_no_time_budget_is_none():
+    assert Settings().budget_seconds() is None
+
+
+def test_settings_are_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Settings().trials = 3  # type: ignore[misc]
+
+
+def test_loss_is_minimized_and_the_others_maximized():
+    assert [Settings(metric=m).direction for m in ("accuracy", "macro_f1", "loss")] == [
+        "maximize",
+        "maximize",
+        "minimize",
+    ]
+
+
+def test_paths_may_be_strings_and_know_the_home_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    settings = Settings(storage="~/runs", data_dir="data")  # type: ignore[arg-type]
+    assert (settings.storage, settings.data_dir) == (tmp_path / "runs", Path("data"))
+
+
+def test_every_setting_is_in_one_group_and_documented():
+    grouped = [field.name for group in GROUPS for field in dataclasses.fields(group)]
+    assert sorted(grouped) == sorted(defaults())
+
+
+def test_settings_go_to_json():
+    document = Settings(max_params=5, storage=Path("a/b")).to_json()
+    assert json.loads(json.dumps(document)) == document
+    assert (document["storage"], document["max_params"], document["data_dir"]) == ("a/b", 5, None)

@@ -1,0 +1,197 @@
+import math
+import subprocess
+import sys
+import warnings
+from types import SimpleNamespace
+
+import optuna
+import pytest
+import sqlalchemy
+from optuna.trial import TrialState
+
+import search.study
+from search.study import StudyRecord, load_study, open_storage, sqlite_url
+
+OUTCOMES = {
+    "complete": TrialState.COMPLETE,
+    "pruned": TrialState.PRUNED,
+    "diverged": TrialState.PRUNED,
+    "infeasible": TrialState.PRUNED,
+    "failed": TrialState.FAIL,
+    None: TrialState.RUNNING,
+}
+
+
+@pytest.fixture
+def stored(tmp_path, new_database):
+    new_database(tmp_path / "study.db")
+    record = StudyRecord("mine", "maximize", sqlite_url(tmp_path / "study.db"))
+    record.set_attributes({"space": "cnn", "many": [1, {"a": None}]})
+    yield record
+    record.close()
+
+
+def fill(record, new_trial):
+    for number, outcome in enumerate(OUTCOMES):
+        scores = {1: 0.25, 3: math.nan if outcome == "diverged" else 0.5 + number / 100}
+        scores = {} if outcome == "infeasible" else scores
+        params = {"lr": 0.125 * number, "width": number, "norm": "batch", "bias": True}
+        baseline = "plain" if number == 0 else ""
+        assert new_trial(record, params, scores, outcome, baseline, config={"model": [1, 2]}) == number
+        if outcome is None:
+            record.note(number, {"stints": 1})
+            record.note(number, {"stints": 2, "error": "late\nnight"})
+
+
+def facts(trial):
+    values = {
+        step: "nan" if math.isnan(value) else value for step, value in trial.intermediate_values.items()
+    }
+    system = {key: value for key, value in trial.system_attrs.items() if key.startswith("constraints")}
+    return (
+        trial.number,
+        trial.state,
+        trial.params,
+        trial.distributions,
+        trial.value if trial.state == TrialState.COMPLETE else None,
+        values,
+        trial.user_attrs,
+        system,
+        trial.constraints,
+    )
+
+
+def test_memory_and_disk_agree_for_every_outcome(stored, new_trial, tmp_path):
+    fill(stored, new_trial)
+    stored.flush(force=True)
+    in_memory = stored.trials()
+    on_disk = load_study(tmp_path / "study.db")
+    assert [facts(trial) for trial in on_disk.trials] == [facts(trial) for trial in in_memory]
+    assert on_disk.user_attrs == stored.study.user_attrs == {"space": "cnn", "many": [1, {"a": None}]}
+    assert on_disk.direction == stored.study.direction
+    assert on_disk.study_name == "mine"
+    assert [trial.state for trial in on_disk.trials] == list(OUTCOMES.values())
+    assert on_disk.trials[-1].user_attrs["stints"] == 2
+    assert on_disk.trials[0].value == on_disk.trials[0].intermediate_values[3] == 0.5
+    assert math.isnan(on_disk.trials[2].intermediate_values[3])
+
+
+def test_only_diverged_and_infeasible_trials_break_a_constraint(stored, new_trial, tmp_path):
+    fill(stored, new_trial)
+    broken = {
+        trial.user_attrs.get("outcome"): trial.constraints
+        for trial in load_study(tmp_path / "study.db").trials
+        if any(value > 0 for value in trial.constraints.values())
+    }
+    assert broken == {"diverged": {"finite": 1.0}, "infeasible": {"feasible": 1.0}}
+
+
+@pytest.mark.parametrize("where", ["memory", "disk"])
+def test_tpe_ranks_a_diverged_trial_below_a_pruned_one(stored, new_trial, tmp_path, where):
+    from optuna.samplers._tpe.sampler import _split_trials
+
+    new_trial(stored, {"lr": 0.5}, {1: 0.9, 9: math.nan}, "diverged")
+    new_trial(stored, {"lr": 0.5}, {1: 0.1}, "pruned")
+    new_trial(stored, {"lr": 0.5}, {}, "infeasible")
+    study = stored.study if where == "memory" else load_study(tmp_path / "study.db")
+    below, _ = _split_trials(study, study.get_trials(deepcopy=False), 1)
+    assert [trial.number for trial in below] == [1]
+
+
+def test_epoch_reported_twice_keeps_its_first_value(stored, new_trial, tmp_path):
+    number = new_trial(stored, {"lr": 0.5}, {1: 0.25})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        stored.report(number, 1, 0.75)
+        stored.report(number, 2, math.nan)
+        stored.report(number, 2, 0.75)
+    stored.flush(force=True)
+    for trial in (stored.trial(number), load_study(tmp_path / "study.db").trials[number]):
+        assert trial.intermediate_values[1] == 0.25
+        assert math.isnan(trial.intermediate_values[2])
+
+
+def test_reports_wait_for_a_flush_and_an_end_does_not(new_database, new_trial, tmp_path, monkeypatch):
+    clock = SimpleNamespace(now=100.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr(search.study, "time", clock)
+    new_database(tmp_path / "study.db")
+    stored = StudyRecord("mine", "maximize", sqlite_url(tmp_path / "study.db"))
+
+    def on_disk():
+        return load_study(tmp_path / "study.db").trials[0].intermediate_values
+
+    number = new_trial(stored, {"lr": 0.5}, {1: 0.25})
+    stored.flush()
+    assert on_disk() == {}
+    clock.now += search.study.COMMIT_SECONDS
+    stored.flush()
+    assert on_disk() == {1: 0.25}
+    stored.report(number, 2, 0.5)
+    stored.tell(number, "pruned")
+    assert on_disk() == {1: 0.25, 2: 0.5}
+    stored.close()
+
+
+def test_trial_is_on_disk_before_it_trains(stored, tmp_path):
+    sampler = optuna.samplers.RandomSampler(seed=0)
+    number, value = stored.ask(sampler, lambda trial: trial.suggest_float("lr", 0, 1))
+    assert load_study(tmp_path / "study.db").trials == []
+    stored.begin(number, {"config": 1})
+    (trial,) = load_study(tmp_path / "study.db").trials
+    assert (trial.params, trial.state) == ({"lr": value}, TrialState.RUNNING)
+    assert trial.user_attrs == {"config": 1}
+
+
+def test_another_process_reads_an_open_record(stored, new_trial, tmp_path):
+    fill(stored, new_trial)
+    stored.flush(force=True)
+    program = (
+        "import optuna, sys\n"
+        "study = optuna.load_study(study_name='mine', storage=sys.argv[1])\n"
+        "print(len(study.trials), study.best_trial.number)\n"
+    )
+    output = subprocess.check_output([sys.executable, "-c", program, sqlite_url(tmp_path / "study.db")])
+    assert output.split() == [b"6", b"0"]
+    new_trial(stored, {"lr": 0.5}, {1: 0.25}, "pruned")  # and does not keep it from writing on
+
+
+def test_sqlite_keeps_a_write_ahead_log(stored, tmp_path):
+    storage = open_storage(sqlite_url(tmp_path / "study.db"))
+    with storage.engine.connect() as connection:
+        assert connection.execute(sqlalchemy.text("PRAGMA journal_mode")).scalar() == "wal"
+        assert connection.execute(sqlalchemy.text("PRAGMA synchronous")).scalar() == 1
+    storage.engine.dispose()
+
+
+def test_closed_record_has_written_everything(stored, new_trial, tmp_path):
+    new_trial(stored, {"lr": 0.5}, {1: 0.25})
+    stored.close()
+    assert load_study(tmp_path / "study.db").trials[0].intermediate_values == {1: 0.25}
+
+
+def test_baseline_gets_its_parameters_and_its_name(stored):
+    sampler = optuna.samplers.RandomSampler(seed=0)
+
+    def suggest(trial):
+        return trial.suggest_float("lr", 0, 1), trial.suggest_int("width", 1, 8)
+
+    number, config = stored.ask(sampler, suggest, ("plain", {"lr": 0.5, "width": 3}))
+    stored.begin(number, {})
+    assert config == (0.5, 3)
+    assert stored.trial(number).user_attrs == {"baseline": "plain"}
+
+
+def test_score_goes_with_complete_alone(stored, new_trial):
+    number = new_trial(stored, {"lr": 0.5}, {1: 0.25})
+    with pytest.raises(AssertionError):
+        stored.tell(number, "pruned", 0.25)
+    with pytest.raises(AssertionError):
+        stored.tell(number, "complete")
+
+
+def test_database_that_is_missing_or_empty_is_refused_in_one_line(tmp_path):
+    with pytest.raises(ValueError, match=r"study\.db does not exist: give the folder of a run"):
+        load_study(tmp_path / "study.db")
+    open_storage(sqlite_url(tmp_path / "study.db")).engine.dispose()
+    with pytest.raises(ValueError, match="holds no study"):
+        load_study(tmp_path / "study.db")

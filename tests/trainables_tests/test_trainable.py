@@ -1,0 +1,331 @@
+import gc
+import math
+import struct
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tensorboardX.proto.event_pb2 import Event
+
+from trainables import checkpoint
+from trainables import trainable as trainable_module
+from trainables.config import Task, TrialConfig
+from trainables.data import Dataset
+from trainables.stint import Stint
+from trainables.trainable import Trainable
+from trainables.training import Training
+
+CLOCK = ("seconds", "images_per_second")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "trials" / "00007"
+
+
+@pytest.fixture
+def order(make_config: Callable[..., TrialConfig], task: Task, folder: Path) -> Callable[..., Stint]:
+    """The first stint of a trial with rungs at 1 and 2, changed field by field."""
+    first = Stint(
+        trial=7,
+        stint=0,
+        config=make_config(averaging="ema", model={"widths": ((4,),)}),
+        task=task,
+        seed=11,
+        known_epochs=0,
+        checkpoint_epochs=(1, 2, 4),
+        checkpoint_seconds=1e9,
+        folder=folder,
+        identity="mine",
+        precision="fp32",
+    )
+    return lambda **changes: replace(first, **changes)
+
+
+@pytest.fixture
+def worker(dataset: Dataset, tmp_path: Path, monkeypatch) -> Iterator[Callable[[Stint], Trainable]]:
+    """Starts workers in this process, as Ray would in another one, and ends them after the test."""
+    monkeypatch.setattr("ray.tune.trainable.trainable.DEFAULT_STORAGE_PATH", str(tmp_path / "ray"))
+    workers: list[Trainable] = []
+
+    class WithData(Trainable):
+        def setup(self, config: dict[str, Any]) -> None:
+            super().setup(config, data=dataset, device="cpu", threads=1)
+
+    def start(stint: Stint) -> Trainable:
+        workers.append(WithData({"stint": stint}))
+        return workers[-1]
+
+    gc.freeze()  # or each collection looks through all that other tests have imported
+    yield start
+    for one in workers:
+        one.stop()
+    gc.unfreeze()
+
+
+def rows(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """All reports without the clock's part."""
+    return [{n: v for n, v in row.items() if n not in CLOCK} for r in results for row in r["reports"]]
+
+
+def epochs(results: list[dict[str, Any]]) -> list[int]:
+    return [row["epoch"] for row in rows(results)]
+
+
+def steps(worker: Trainable, count: int) -> list[dict[str, Any]]:
+    """Results of `count` steps, as Ray's driver gets them."""
+    return [worker.train() for _ in range(count)]
+
+
+def saved_epoch(folder: Path) -> int | None:
+    state = checkpoint.load(folder)
+    return None if state is None else state["training"]["epoch"]
+
+
+@pytest.fixture
+def whole_curve(worker, order, tmp_path) -> list[dict[str, Any]]:
+    """Reports of the trial trained without a break, elsewhere."""
+    return rows(steps(worker(order(folder=tmp_path / "whole")), 4))
+
+
+# ---- one stint
+
+
+def test_each_step_reports_an_epoch(worker, order):
+    results = steps(worker(order()), 4)
+    assert epochs(results) == [1, 2, 3, 4]
+    for result in results:
+        assert (result["precision"], result["device"]) == ("fp32", "cpu")
+        assert result["node"]
+        assert result["setup_seconds"] >= 0
+        assert all(isinstance(value, int | float) for row in result["reports"] for value in row.values())
+    assert results[0]["setup_seconds"] > results[1]["setup_seconds"]
+
+
+def test_worker_trains_what_the_order_says(worker, order, data):
+    stint = order()
+    training = Training(stint.config, stint.task, data, seed=stint.seed)
+    wanted = [vars(report) for report in training.epochs()]
+    assert rows(steps(worker(stint), 4)) == rows([{"reports": wanted}])
+
+
+def test_an_order_is_begun_at_the_first_step(worker, order, folder):
+    one = worker(order())
+    assert one.training is None
+    assert not folder.exists()
+
+
+def test_checkpoint_is_written_at_the_epochs_asked_for_before_the_report(worker, order, folder):
+    one = worker(order(checkpoint_epochs=(2, 4)))
+    saved = []
+    for _ in range(4):
+        result = one.train()
+        saved.append(saved_epoch(folder))
+        assert (result["checkpoint_seconds"] > 0) == (result["reports"][-1]["epoch"] in (2, 4))
+    assert saved == [None, 2, 2, 4]
+    state = checkpoint.load(folder, "mine")
+    assert [row["epoch"] for row in state["reports"]] == [1, 2, 3, 4]
+    wanted = one.training.scored_weights()
+    assert all(torch.equal(state["scored"][name], tensor) for name, tensor in wanted.items())
+
+
+def test_checkpoint_is_written_after_the_time_asked_for(worker, order, folder, monkeypatch):
+    now, run_epoch = [1000.0], Training.run_epoch
+
+    def slow_epoch(training: Training) -> Any:
+        now[0] += (59, 2, 59, 2)[training.epoch]
+        return run_epoch(training)
+
+    monkeypatch.setattr(trainable_module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(Training, "run_epoch", slow_epoch)
+    one = worker(order(checkpoint_epochs=(), checkpoint_seconds=60.0))
+    saved = []
+    for _ in range(4):
+        one.train()
+        saved.append(saved_epoch(folder))
+    assert saved == [None, 2, 2, 4]
+
+
+# ---- going on
+
+
+def test_trial_goes_on_exactly_on_another_worker(worker, order, folder, whole_curve):
+    results = steps(worker(order()), 2)
+    assert saved_epoch(folder) == 2
+    results += steps(worker(order(stint=1, known_epochs=2)), 2)
+    assert rows(results) == whole_curve
+    assert [path.name for path in folder.glob("checkpoint-*")] == ["checkpoint-001.pt"]
+    assert [row["epoch"] for row in checkpoint.load(folder)["reports"]] == [1, 2, 3, 4]
+
+
+def test_reports_that_the_record_lacks_come_first_and_without_training(worker, order, whole_curve):
+    steps(worker(order(checkpoint_epochs=(3,))), 3)
+    one = worker(order(stint=1, known_epochs=1))
+    unknown = one.train()
+    assert epochs([unknown]) == [2, 3]
+    assert one.training.epoch == 3
+    assert rows([unknown, *steps(one, 1)]) == whole_curve[1:]
+
+
+def test_epochs_after_the_last_checkpoint_are_trained_again(worker, order, whole_curve):
+    steps(worker(order(checkpoint_epochs=(1,))), 3)
+    again = steps(worker(order(stint=1, known_epochs=3)), 3)
+    assert rows(again) == whole_curve[1:]
+
+
+def test_trial_that_is_at_its_end_reports_its_last_epoch_again(worker, order, whole_curve):
+    steps(worker(order()), 4)
+    one = worker(order(stint=1, known_epochs=4))
+    assert rows([one.train()]) == whole_curve[3:]
+    assert one.training.epoch == 4
+
+
+def test_trial_goes_on_in_the_precision_it_began_with(worker, order):
+    steps(worker(order(precision="bf16")), 1)
+    result = worker(order(stint=1, known_epochs=1, precision="fp32")).train()
+    assert result["precision"] == "bf16"
+
+
+def test_checkpoint_of_another_identity_is_not_taken(worker, order, folder):
+    steps(worker(order(identity="other")), 2)
+    one = worker(order(stint=1, known_epochs=2))
+    assert epochs([one.train()]) == [1]
+    assert [path.name for path in folder.glob("checkpoint-*")] == ["checkpoint-001.pt"]
+    assert checkpoint.load(folder)["identity"] == "mine"
+
+
+def test_trial_with_a_damaged_checkpoint_starts_anew(worker, order, folder, whole_curve):
+    steps(worker(order()), 2)
+    path = folder / "checkpoint-000.pt"
+    path.write_bytes(path.read_bytes()[:1000])
+    one = worker(order(stint=1, known_epochs=2))
+    with pytest.warns(UserWarning, match=r"checkpoint-000\.pt"):
+        first = one.train()
+    assert rows([first, *steps(one, 3)]) == whole_curve
+
+
+# ---- one worker, many stints
+
+
+def test_next_order_finds_nothing_of_the_last(worker, order, make_config, tmp_path, whole_curve):
+    one = worker(order(config=make_config(optimizer={"name": "adamw"}), folder=tmp_path / "other", seed=3))
+    steps(one, 2)
+    data = one.device_data
+    assert one.reset({"stint": order()})
+    assert one.training is None
+    assert rows(steps(one, 4)) == whole_curve
+    assert one.device_data is data  # the data stays where it is
+
+
+def test_many_stints_leave_nothing_behind(worker, order, tmp_path):
+    one = worker(order())
+    steps(one, 1)
+    threads = threading.active_count()
+    left: list[weakref.ref[Any]] = []
+    for number in range(30):
+        one.reset({"stint": order(trial=number, folder=tmp_path / str(number), checkpoint_epochs=(1,))})
+        assert [ref() for ref in left if ref() is not None] == []
+        steps(one, 1)
+        left += [weakref.ref(x) for x in (one.training, one.training.optimizer, one.writer)]
+        left += [weakref.ref(parameter) for parameter in one.training.model.parameters()]
+    assert threading.active_count() == threads
+    one.stop()
+    assert [ref() for ref in left if ref() is not None] == []
+
+
+def test_network_that_refers_to_itself_is_freed(worker, order, monkeypatch):
+    one = worker(order())
+    gc.unfreeze()
+    one.reset({"stint": order()})
+    assert gc.get_freeze_count() > 0  # what was loaded until now is not looked through any more
+    steps(one, 1)
+    one.training.model.itself = [one.training]
+    training = weakref.ref(one.training)
+    one.reset({"stint": order()})
+    assert training() is None
+
+
+def test_out_of_memory_is_infeasible_and_the_next_order_trains(worker, order, monkeypatch):
+    def run_epoch(training: Training) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 EiB.\nSee documentation")
+
+    one = worker(order())
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "run_epoch", run_epoch)
+        result = one.train()
+    assert result["infeasible"] == (
+        "out of memory on the device: CUDA out of memory. Tried to allocate 9 EiB."
+    )
+    assert "reports" not in result
+    assert one.training is None
+    one.reset({"stint": order()})
+    assert epochs(steps(one, 1)) == [1]
+
+
+def test_out_of_memory_without_a_text_is_infeasible_too(worker, order, monkeypatch):
+    def no_memory(*_: Any, **__: Any) -> Any:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(trainable_module, "Training", no_memory)
+    assert "out of memory" in worker(order()).train()["infeasible"]
+
+
+def test_other_exceptions_are_passed_on(worker, order, monkeypatch):
+    def run_epoch(training: Training) -> Any:
+        raise RuntimeError("a bug in a network")
+
+    monkeypatch.setattr(Training, "run_epoch", run_epoch)
+    with pytest.raises(RuntimeError, match="a bug in a network"):
+        worker(order()).train()
+
+
+def test_diverged_training_reports_what_is_not_a_number(worker, order, make_config):
+    config = make_config(optimizer={"learning_rate": 1e30})
+    results = steps(worker(order(config=config)), 2)
+    assert epochs(results) == [1, 2]
+    assert not all(math.isfinite(results[-1]["reports"][-1][name]) for name in ("train_loss", "val_loss"))
+
+
+# ---- TensorBoard
+
+
+def events(folder: Path) -> list[tuple[str, int, float]]:
+    """Name, step and value of every scalar in the event files of a folder, read as TensorBoard does."""
+    found = []
+    for path in sorted(folder.glob("events.out.tfevents.*")):
+        content, start = path.read_bytes(), 0
+        while start < len(content):
+            (length,) = struct.unpack_from("<Q", content, start)  # a record: length, check, event, check
+            event = Event.FromString(content[start + 12 : start + 12 + length])
+            start += 12 + length + 4
+            found += [(value.tag, event.step, value.simple_value) for value in event.summary.value]
+    return found
+
+
+def test_every_report_can_be_read_in_tensorboard(worker, order, folder):
+    one = worker(order())
+    results = steps(one, 2)
+    one.reset({"stint": order()})
+    wanted = [
+        (name, row["epoch"], pytest.approx(value))
+        for result in results
+        for row in result["reports"]
+        for name, value in row.items()
+        if name != "epoch"
+    ]
+    assert len(wanted) == 16
+    assert events(folder) == wanted
+
+
+def test_next_stint_keeps_the_events_of_the_last(worker, order, folder):
+    for stint in range(3):  # all in the same second
+        one = worker(order(stint=stint, known_epochs=stint))
+        steps(one, 1)
+        one.stop()
+    losses = [step for name, step, _ in events(folder) if name == "val_loss"]
+    assert sorted(losses) == [1, 2, 3]
