@@ -7,7 +7,7 @@ No Ray, no clock, no files: an engine asks `next_work()`, passes on what it hear
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
@@ -108,9 +108,10 @@ class Controller:
         """The trial with the best score so far; of equal ones the earliest."""
         return max(self.scores, key=lambda n: (self._sign * self.scores[n], -n), default=None)
 
-    def ranking(self) -> list[int]:
-        """Trials with a score, best first; of equal ones the earlier first."""
-        return sorted(self.scores, key=lambda number: (-self._sign * self.scores[number], number))
+    def ranking(self, among: Iterable[int] | None = None) -> list[int]:
+        """Trials with a score, best first; of equal ones the earlier first. `among` None is all of them."""
+        scored = self.scores if among is None else [number for number in among if number in self.scores]
+        return sorted(scored, key=lambda number: (-self._sign * self.scores[number], number))
 
     @property
     def finished(self) -> bool:

@@ -10,6 +10,7 @@ whose median grows with the square root of the number of parameters: Hvarfner, H
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,14 +71,23 @@ class GaussianProcess:
     """A posterior over functions, given points (n, columns) and values (n,) of about mean 0 and variance 1.
 
     `groups` (columns,) says which parameter each column belongs to; a parameter's columns share a
-    lengthscale.
+    lengthscale. Values after the first `noisy` are taken as exact; None: all are noisy.
     """
 
-    def __init__(self, points: Floats, values: Floats, groups: NDArray[np.intp], kernel: Hyperparameters):
+    def __init__(
+        self,
+        points: Floats,
+        values: Floats,
+        groups: NDArray[np.intp],
+        kernel: Hyperparameters,
+        noisy: int | None = None,
+    ) -> None:
         self.groups, self.kernel = groups, kernel
         self._points = self._scaled(points)
         covariance = matern52(squared_distances(self._points, self._points))
-        covariance[np.diag_indices_from(covariance)] = 1.0 + kernel.noise
+        noise = np.full(len(values), kernel.noise)
+        noise[len(values) if noisy is None else noisy :] = LEAST_NOISE
+        covariance[np.diag_indices_from(covariance)] = 1.0 + noise
         self._factor = np.linalg.cholesky(covariance)
         self._weights: Floats = cho_solve((self._factor, True), values)
         self._inverse_factor: Floats | None = None
@@ -101,21 +111,34 @@ class GaussianProcess:
 
 def fit(points: Floats, values: Floats, groups: NDArray[np.intp]) -> Hyperparameters:
     """The most probable hyperparameters for points (n, columns) and values (n,), from a fixed start."""
-    count = int(groups.max()) + 1 if len(groups) else 0
-    apart = np.zeros((count, len(points), len(points)))
+    medians, spreads = _prior(groups)
+    # five standard deviations: beyond them nothing is found, and exponents stay far from overflow
+    bounds = [(m - 5 * s, m + 5 * s) for m, s in zip(medians[:-1], spreads[:-1], strict=True)]
+    bounds.append((math.log(LEAST_NOISE), math.log(1.0)))
+    loss = negative_log_posterior(points, values, groups)
+    found = minimize(loss, medians, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": STEPS})
+    return Hyperparameters(np.exp(found.x[:-1]), float(np.exp(found.x[-1])))
+
+
+def negative_log_posterior(
+    points: Floats, values: Floats, groups: NDArray[np.intp]
+) -> Callable[[Floats], tuple[float, Floats]]:
+    """A function of the logarithms of the lengthscales and, last, of the noise: minus the log posterior
+    up to a constant, and its gradient.
+    """
+    medians, spreads = _prior(groups)
+    apart = np.zeros((len(medians) - 1, len(points), len(points)))
     for column, group in enumerate(groups):
         apart[group] += np.subtract.outer(points[:, column], points[:, column]) ** 2
-    flat = apart.reshape(count, -1)
-    medians = np.log(np.append(np.full(count, LENGTHSCALE * math.sqrt(max(count, 1))), NOISE))
-    spreads = np.append(np.full(count, LENGTHSCALE_SPREAD), NOISE_SPREAD)
+    flat = apart.reshape(len(apart), -1)
+    diagonal = np.diag_indices(len(points))
 
     def loss(logs: Floats) -> tuple[float, Floats]:
-        """Minus the log posterior, up to a constant, and its gradient."""
         precisions, noise = np.exp(-2.0 * logs[:-1]), math.exp(logs[-1])
         scaled = _ROOT5 * np.sqrt((precisions @ flat).reshape(len(points), len(points)))
         decay = np.exp(-scaled)
         covariance = (1.0 + scaled + scaled**2 / 3.0) * decay
-        covariance[np.diag_indices_from(covariance)] += noise
+        covariance[diagonal] += noise
         # the plain calls of LAPACK: at this size their wrappers would cost as much as they do
         factor, failed = dpotrf(covariance, lower=1, clean=1)
         assert failed == 0  # LEAST_NOISE on the diagonal keeps it positive definite
@@ -124,14 +147,17 @@ def fit(points: Floats, values: Floats, groups: NDArray[np.intp]) -> Hyperparame
         weights = inverse @ values
         away = (logs - medians) / spreads
         total = 0.5 * values @ weights + np.log(np.diag(factor)).sum() + 0.5 * away @ away
-        slope = inverse - np.outer(weights, weights)  # of the loss, by the covariance, twice
+        slope = inverse - np.outer(weights, weights)  # twice that of the loss, by the covariance
         # d matern / d log lengthscale = 5/3 (1 + s) exp(-s) times that parameter's squared distance
         by_length = precisions * (flat @ (slope * (5.0 / 6.0) * (1.0 + scaled) * decay).ravel())
         gradient = np.append(by_length, 0.5 * noise * np.trace(slope)) + away / spreads
         return float(total), gradient
 
-    # five standard deviations: beyond them nothing is found, and exponents stay far from overflow
-    bounds = [(m - 5 * s, m + 5 * s) for m, s in zip(medians[:-1], spreads[:-1], strict=True)]
-    bounds.append((math.log(LEAST_NOISE), math.log(1.0)))
-    found = minimize(loss, medians, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": STEPS})
-    return Hyperparameters(np.exp(found.x[:-1]), float(np.exp(found.x[-1])))
+    return loss
+
+
+def _prior(groups: NDArray[np.intp]) -> tuple[Floats, Floats]:
+    """Means and standard deviations of the logarithms of the lengthscales and of the noise."""
+    count = int(groups.max()) + 1
+    medians = np.log(np.append(np.full(count, LENGTHSCALE * math.sqrt(count)), NOISE))
+    return medians, np.append(np.full(count, LENGTHSCALE_SPREAD), NOISE_SPREAD)

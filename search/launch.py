@@ -12,9 +12,8 @@ from search.engine import Engine, interrupts, local_ray, ship
 from search.preflight import Prepared
 from search.progress import Progress
 from search.results import (
-    KEEP_BEST,
+    CheckpointKeeper,
     Results,
-    drop_checkpoints,
     keep_best_model,
     make_folder,
     write_settings,
@@ -39,39 +38,52 @@ def search(prepared: Prepared, console: Console, *, resume: bool = False) -> Res
     """Run a prepared search to its end, whatever ends it, and write everything that it leaves.
 
     `resume` goes on with what the run folder holds; otherwise the folder must not be there yet.
-
-    Raises what stopped it where that was no stint's own failure; what was recorded until then is kept.
+    Raises what stopped it where that was no trial's own failure; what was recorded until then is kept.
     """
-    settings, folder = prepared.settings, prepared.folder
-    started = time.monotonic()
-    budget = settings.budget_seconds()
-    lock = DriverLock(folder)
-    if resume:
-        lock.take()
-        write_settings(prepared, hashes(prepared))
-        record = StudyRecord.reopen(sqlite_url(folder.database), folder.path.name)
-        if budget is not None:  # time is counted over all sittings
-            budget = max(0.0, budget - float(record.study.user_attrs.get("seconds", 0.0)))
-    else:
+    folder = prepared.folder
+    if not resume:
         make_folder(folder)
-        lock.take()
+    lock = DriverLock(folder)
+    lock.take()
+    try:
         write_settings(prepared, hashes(prepared))
-        record = _new_record(prepared)
-    spent = float(record.study.user_attrs.get("seconds", 0.0))
-    controller = _controller(prepared, record)
-    progress = Progress(console, controller, settings.metric, budget, quiet=settings.quiet)
+        record = StudyRecord.reopen(sqlite_url(folder.database)) if resume else _new_record(prepared)
+        try:
+            controller = _controller(prepared, record)
+            if controller.finished:
+                console.print("nothing is left to do: the search has finished", highlight=False)
+            else:
+                _run(prepared, record, controller, lock, console)
+        finally:
+            record.close()
+            results = Results(folder.path)
+            write_tables(folder, results.study, prepared.settings.top)
+            keep_best_model(prepared, results)
+    finally:
+        lock.release()
+    return results
+
+
+def _run(
+    prepared: Prepared, record: StudyRecord, controller: Controller, lock: DriverLock, console: Console
+) -> None:
+    """Run the controller's work on Ray until something ends it, and note what that was."""
+    settings = prepared.settings
+    spent = float(record.study.user_attrs.get("seconds", 0.0))  # time is counted over all sittings
+    started = time.monotonic() - spent
+    budget = settings.budget_seconds()
+    left = None if budget is None else max(0.0, budget - spent)
+    progress = Progress(console, controller, settings.metric, left, quiet=settings.quiet)
+    keeper = CheckpointKeeper(prepared.folder, controller)
 
     def on_step() -> None:
         if record.flush():
-            record.set_attributes({"seconds": spent + time.monotonic() - started})
+            record.set_attributes({"seconds": time.monotonic() - started})
         lock.beat()
         progress.update()
 
-    def on_end(number: int) -> None:
-        kept = set(controller.ranking()[:KEEP_BEST]) | set(controller.live)
-        drop_checkpoints(folder, set(range(controller.asked)) - kept)
-
     modules = own_modules(prepared.space.module)
+    ship(modules)
     engine = Engine(
         controller,
         prepared.slots,
@@ -79,11 +91,10 @@ def search(prepared: Prepared, console: Console, *, resume: bool = False) -> Res
         _StintMaker(prepared, controller, modules),
         lambda row: float(row[SCORE_OF[settings.metric]]),
         device=settings.device,
-        deadline=None if budget is None else started + budget,
+        deadline=None if left is None else time.monotonic() + left,
         on_step=on_step,
-        on_end=on_end,
+        on_end=keeper.ended,
     )
-    ship(modules)
     stopped = "failed"
     try:
         with (
@@ -93,13 +104,7 @@ def search(prepared: Prepared, console: Console, *, resume: bool = False) -> Res
         ):
             stopped = engine.run()
     finally:
-        record.set_attributes({"stopped": stopped, "seconds": spent + time.monotonic() - started})
-        record.close()
-        lock.release()
-        results = Results(folder.path)
-        write_tables(folder, results.study, settings.top)
-        keep_best_model(prepared, results)
-    return results
+        record.set_attributes({"stopped": stopped, "seconds": time.monotonic() - started})
 
 
 def _new_record(prepared: Prepared) -> StudyRecord:

@@ -27,6 +27,8 @@ from trainables.seeding import derive_seed
 
 ENOUGH = 6
 """Values at a step before a model is fitted to them; below, proposals are random."""
+LOWER = 0.25
+"""Share of proposals made from a lower step: what only a few trials reach may all be of one kind."""
 BEST, OTHERS = 75, 75
 """Most values that a model is fitted to: the best, and some of the rest at random."""
 MOST_PENDING = 100
@@ -102,8 +104,7 @@ class MultifidelitySampler(optuna.samplers.BaseSampler):
 
 def _propose(seen: Observations, sign: float, rng: np.random.Generator) -> Floats:
     """Places in [0, 1] of the next configuration: (parameters,)."""
-    highest_first = sorted(seen.values, reverse=True)
-    step = next((s for s in highest_first if len(seen.values[s].keys() - seen.bad) >= ENOUGH), None)
+    step = _step(seen, rng)
     if step is None:
         units, active = _drawn(seen, rng.random((100, len(seen.space.names))))
         return _first_new(seen, units, active)
@@ -123,6 +124,23 @@ def _propose(seen: Observations, sign: float, rng: np.random.Generator) -> Float
         units, active = np.vstack([units, near]), np.vstack([active, near_active])
     order = np.argsort(-gain, kind="stable")
     return _first_new(seen, units[order], active[order])
+
+
+def _step(seen: Observations, rng: np.random.Generator) -> float | None:
+    """The step whose values are compared: the highest that has enough; of LOWER proposals one below it.
+
+    None while no step has enough.
+    """
+    ladder: list[float] = []
+    needed = ENOUGH
+    for step in sorted(seen.values, reverse=True):
+        count = len(seen.values[step].keys() - seen.bad)
+        if count >= needed:
+            ladder.append(step)
+            needed = 2 * count
+    if len(ladder) > 1 and rng.random() < LOWER:
+        return float(rng.choice(ladder[1:]))
+    return ladder[0] if ladder else None
 
 
 def _model(
@@ -145,7 +163,8 @@ def _model(
     if pending:
         waiting = seen.rows(pending)
         points, values = np.vstack([points, waiting]), np.append(values, process.mean(waiting))
-        process = GaussianProcess(points, values, seen.space.groups, kernel)
+        # as if exact: with noise there would be something to gain from proposing the same once more
+        process = GaussianProcess(points, values, seen.space.groups, kernel, noisy=len(chosen))
     best = float(process.mean(points).max())
     return process, best, seen.units(ranked[:CENTRES])
 

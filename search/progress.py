@@ -9,14 +9,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from search.controller import Controller
-from search.study import Outcome
 from search.tables import format_score, format_value
 from trainables.data import ProgressBar
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.live import Live
+
+    from search.controller import Controller
+    from search.study import Outcome
 
 REFRESH_SECONDS = 0.5
 LINE_SECONDS = 15.0

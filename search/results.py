@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.settings import UsageError
-from search.study import load_study
 
 if TYPE_CHECKING:
     import optuna
     import pandas as pd
 
+    from search.controller import Controller
     from search.preflight import Prepared
     from trainables.classifier import Classifier
     from trainables.config import TrialConfig
@@ -105,12 +105,22 @@ def write_settings(prepared: Prepared, hashes: dict[str, str]) -> None:
     )
 
 
-def drop_checkpoints(folder: RunFolder, numbers: set[int]) -> None:
-    """Delete the checkpoints of trials that cannot go on and are not among the best."""
-    from trainables import checkpoint
+class CheckpointKeeper:
+    """Deletes the checkpoints of trials that have ended and are not among the best few of those."""
 
-    for number in numbers:
-        checkpoint.remove(folder.trial(number))
+    def __init__(self, folder: RunFolder, controller: Controller) -> None:
+        self.folder, self.controller = folder, controller
+        ranking = [number for number in controller.ranking() if number not in controller.live]
+        self.kept = ranking[:KEEP_BEST]
+
+    def ended(self, number: int) -> None:
+        """Take note that a trial has ended."""
+        from trainables import checkpoint
+
+        candidates = [*self.kept, number]
+        self.kept = self.controller.ranking(candidates)[:KEEP_BEST]
+        for dropped in set(candidates) - set(self.kept):
+            checkpoint.remove(self.folder.trial(dropped))
 
 
 def keep_best_model(prepared: Prepared, results: Results) -> None:
@@ -148,6 +158,8 @@ class Results:
     """What a search found. Also opens a run of another day: `Results("results/NAME")`."""
 
     def __init__(self, folder: Path | str) -> None:
+        from search.study import load_study
+
         self.folder = RunFolder(Path(folder))
         self.study: optuna.Study = load_study(self.folder.database)
 

@@ -16,7 +16,7 @@ from trainables.config import require, require_choice
 Auto = Literal["auto"]
 Metric = Literal["accuracy", "macro_f1", "loss"]
 SamplerName = Literal["tpe", "random"]
-AshaRule = Literal["stop", "none"]
+AshaRule = Literal["promote", "stop", "none"]
 Device = Literal["auto", "cpu", "cuda"]
 PrecisionOption = Literal["auto", "fp32", "bf16"]
 
@@ -56,8 +56,9 @@ class SearchSettings:
     """Epochs before a trial can first be stopped: the lowest rung."""
     reduction_factor: int = 3
     """About one in this many goes on past each rung."""
-    asha: AshaRule = "stop"
-    """stop: stop a trial that is not among the best at a rung; none: train every trial to the end."""
+    asha: AshaRule = "promote"
+    """promote: trials wait at each rung, and the best of them go on; stop: a trial that is not among the
+    best when it comes to a rung is stopped; none: every trial is trained to the end."""
     sampler: SamplerName = "tpe"
     """What proposes configurations: Optuna's TPE, or random draws."""
     metric: Metric = "accuracy"

@@ -42,9 +42,9 @@ class StudyRecord:
         self._disk: _Disk | None = None if url is None else _Disk.create(url, name, direction)
 
     @classmethod
-    def reopen(cls, url: str, name: str) -> StudyRecord:
-        """The record of an earlier search, to go on with. Raises KeyError where there is none."""
-        disk = _Disk.open(url, name)
+    def reopen(cls, url: str) -> StudyRecord:
+        """The record of an earlier search, to go on with. Raises ValueError where there is none."""
+        disk, name = _Disk.open(url)
         saved = optuna.load_study(study_name=name, storage=disk.storage)
         minimize = saved.direction == StudyDirection.MINIMIZE
         record = cls(name, "minimize" if minimize else "maximize")
@@ -152,9 +152,10 @@ class _Disk:
         return cls(storage, storage.create_new_study(directions, name))
 
     @classmethod
-    def open(cls, url: str, name: str) -> _Disk:
+    def open(cls, url: str) -> tuple[_Disk, str]:
         storage = open_storage(url)
-        return cls(storage, storage.get_study_id_from_name(name))
+        name = _search_name(storage, url)
+        return cls(storage, storage.get_study_id_from_name(name)), name
 
     def add(self, trial: FrozenTrial) -> None:
         # one transaction holds the whole trial, its parameters and what is noted so far
@@ -229,7 +230,12 @@ def load_study(path: Path) -> optuna.Study:
     if not path.is_file():
         raise ValueError(f"{path} does not exist: give the folder of a run, such as results/NAME")
     storage = open_storage(sqlite_url(path))
+    return optuna.load_study(study_name=_search_name(storage, str(path)), storage=storage)
+
+
+def _search_name(storage: optuna.storages.RDBStorage, place: str) -> str:
+    """The name of the search's own study, whatever the folder is called by now."""
     names = optuna.get_all_study_names(storage)
     if not names:
-        raise ValueError(f"{path} holds no study: the run ended before it began")
-    return optuna.load_study(study_name=names[0], storage=storage)
+        raise ValueError(f"{place} holds no study: the run ended before it began")
+    return names[0]

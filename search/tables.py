@@ -6,11 +6,8 @@ import json
 import math
 from typing import TYPE_CHECKING, Any, Literal
 
-import optuna
-
-from search.study import UNSCORED
-
 if TYPE_CHECKING:
+    import optuna
     import pandas as pd
 
 Format = Literal["md", "csv", "json", "yaml", "latex", "html"]
@@ -40,7 +37,7 @@ def trials_table(study: optuna.Study) -> pd.DataFrame:
 
 def _ranked(study: optuna.Study) -> list[tuple[int | None, optuna.trial.FrozenTrial]]:
     """Trials by score, of equal ones the earlier first, with their ranks; those without a score last."""
-    sign = -1.0 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1.0
+    sign = -1.0 if study.direction.name == "MAXIMIZE" else 1.0
     trials = study.get_trials(deepcopy=False)
     scores = {trial.number: _score(trial) for trial in trials}
     scored = [trial for trial in trials if scores[trial.number] is not None]
@@ -55,6 +52,8 @@ def _outcome(trial: optuna.trial.FrozenTrial) -> str:
 
 
 def _score(trial: optuna.trial.FrozenTrial) -> float | None:
+    from search.study import UNSCORED
+
     last = trial.last_step
     if last is None or _outcome(trial) in UNSCORED:
         return None

@@ -24,8 +24,10 @@ class Search:
 
     def __init__(self, *options: str, storage: Path) -> None:
         self.folder = storage / "run"
+        begin = [*RUN, "--name", "run", "--storage", str(storage)]
+        go_on = [sys.executable, "-m", "search.run"]
         self.process = subprocess.Popen(
-            [*RUN, "--name", "run", "--storage", str(storage), *options],
+            [*(go_on if "--resume" in options else begin), *options],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

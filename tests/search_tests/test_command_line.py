@@ -82,7 +82,7 @@ def test_unknown_option_is_answered_with_the_nearest(capsys):
 
 
 def test_impossible_value_is_a_value_error():
-    with pytest.raises(ValueError, match="--trials .* is 0"):
+    with pytest.raises(ValueError, match=r"--trials .* is 0"):
         parsed("--trials", "0")
 
 

@@ -71,7 +71,7 @@ def prepared(**changes) -> SimpleNamespace:
     part, task = [0] * 1234, Task(image_size=32, classes=10, train_images=1234, max_epochs=9)
     return SimpleNamespace(
         **{
-            "settings": Settings(trials=16),
+            "settings": Settings(trials=16, asha="stop"),
             "space": SimpleNamespace(name="cnn"),
             "dataset": SimpleNamespace(name="/data/[bold]pets", note="", train=part, val=part[:100]),
             "task": task,

@@ -238,7 +238,7 @@ def test_baselines_are_the_first_trials() -> None:
 
 
 def reopened(path: Path, rule: Rule, **options: Any) -> Controller:
-    return make(rule, record=StudyRecord.reopen(sqlite_url(path), "test"), **options)
+    return make(rule, record=StudyRecord.reopen(sqlite_url(path)), **options)
 
 
 @pytest.mark.parametrize("rule", RULES)

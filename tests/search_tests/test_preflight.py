@@ -50,7 +50,7 @@ def machine(monkeypatch):
 
 def refused(asked: dict, *, reading: bool = False) -> str:
     """The one line by which a request is refused; without reading data unless `reading`."""
-    with pytest.raises(ValueError, match=".") as caught:
+    with pytest.raises(ValueError, match=r".") as caught:
         (prepare if reading else check_request)(Settings(**asked))
     assert "\n" not in str(caught.value)
     assert not Path("results").exists()

@@ -65,7 +65,7 @@ def test_command_repeats_the_search_under_a_new_name(prepared):
 
 def test_existing_folder_is_refused_and_left_alone(prepared):
     prepared.folder.path.mkdir(parents=True)
-    with pytest.raises(UsageError, match="a run is there already: .*mine; choose another --name"):
+    with pytest.raises(UsageError, match=r"a run is there already: .*mine; choose another --name"):
         make_folder(prepared.folder)
     assert list(prepared.folder.path.iterdir()) == []
 

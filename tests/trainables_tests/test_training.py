@@ -275,17 +275,19 @@ def test_a_finished_training_does_not_go_on(make_config, task, data):
 
 
 def test_mixup_mixes_images_and_their_losses(task, data, monkeypatch):
-    batches = []
+    batches: list[torch.Tensor] = []
+    logits: list[torch.Tensor] = []
 
     def watch(model: nn.Module, images: torch.Tensor) -> None:
         if model.training:
             batches.append(images.clone())
+            logits.append(model.linear(images.flatten(1)).detach())
 
     config = probe_config(watch, batch_size=60)
     for share in (1.0, 0.7):
         monkeypatch.setattr(training_module.augment, "mixup_share", lambda alpha, random, s=share: s)
         mixing = replace(config, augment=replace(config.augment, mixup=1.0))
-        Training(mixing, task, data, seed=0).run_epoch()
+        report = Training(mixing, task, data, seed=0).run_epoch()
     plain, mixed = batches
     # what is left of each image, once its 0.7 are taken away, is 0.3 of another one of the batch
     partners = (mixed - 0.7 * plain) / 0.3
@@ -293,6 +295,10 @@ def test_mixup_mixes_images_and_their_losses(task, data, monkeypatch):
     nearest, partner = distance.min(1)
     assert nearest.max() < 1e-4
     assert sorted(partner.tolist()) == list(range(60))
+    known = ((data.train.images - data.mean) / data.std).permute(0, 3, 1, 2)
+    labels = data.train.labels[torch.cdist(plain.flatten(1), known.flatten(1)).argmin(1)]
+    own, other = (nn.functional.cross_entropy(logits[1], of).item() for of in (labels, labels[partner]))
+    assert report.train_loss == pytest.approx(0.7 * own + 0.3 * other, rel=1e-5)
 
 
 # ---- validation
@@ -351,11 +357,11 @@ def test_validation_in_parts_counts_every_image(make_config, task, data, monkeyp
 
 def test_biases_and_norms_are_not_decayed(task):
     model = CnnConfig(widths=((4,), (4,)), whitening=True).build(task)
-    model.get_parameter("head.1.weight").requires_grad_(False)
+    model.get_parameter("stage1.0.weight").requires_grad_(False)
     optimizer = make_optimizer(OptimizerConfig(name="adamw", learning_rate=0.1, weight_decay=0.3), model)
     decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
     for name, parameter in model.named_parameters():
-        if name == "head.1.weight":
+        if name == "stage1.0.weight":
             assert id(parameter) not in decay  # frozen
             continue
         layer = model.get_submodule(name.rpartition(".")[0])

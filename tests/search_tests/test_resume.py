@@ -1,0 +1,127 @@
+"""What a resume refuses before anything runs, and one driver at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from search.results import RunFolder
+from search.resume import DriverLock, check_changes, saved_settings
+from search.run import main
+from search.settings import Settings, UsageError
+
+
+def saved_run(path: Path, settings: Settings, **document: object) -> RunFolder:
+    folder = RunFolder(path)
+    path.mkdir()
+    folder.write_json(
+        "settings.json", {"settings": settings.to_json(), "dataset": "digits", "note": "", **document}
+    )
+    return folder
+
+
+def test_saved_settings_come_back_with_the_data_set_that_was_found(tmp_path: Path) -> None:
+    asked = Settings(trials=7, max_epochs=3, name="first", storage=Path("elsewhere"), dataset="auto")
+    folder = saved_run(tmp_path / "moved", asked)
+    assert saved_settings(folder) == replace(asked, dataset="digits", name="moved", storage=tmp_path)
+
+
+def test_budgets_resources_and_output_may_change() -> None:
+    saved = Settings()
+    check_changes(saved, replace(saved, trials=200, time_budget="2h", max_concurrent=1, quiet=True))
+
+
+@pytest.mark.parametrize(
+    ("changes", "option"),
+    [({"max_epochs": 50}, "--max-epochs"), ({"seed": 1}, "--seed"), ({"metric": "loss"}, "--metric")],
+)
+def test_what_makes_scores_incomparable_may_not_change(changes: dict[str, object], option: str) -> None:
+    saved = Settings()
+    with pytest.raises(UsageError, match=option):
+        check_changes(saved, replace(saved, **changes))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("make", [False, True])
+def test_a_folder_that_is_no_run_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], make: bool
+) -> None:
+    folder = tmp_path / "nothing"
+    if make:
+        folder.mkdir()
+    assert main(["--resume", str(folder)]) == 2
+    error = capsys.readouterr().err
+    assert "no run to resume" in error
+    assert error.count("\n") == 1
+
+
+def test_a_change_on_the_command_line_is_refused_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = saved_run(tmp_path / "run", Settings(trials=3, max_epochs=3))
+    assert main(["--resume", str(folder.path), "--max-epochs", "5"]) == 2
+    assert "--max-epochs from 3 to 5" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("hashes", "named"),
+    [
+        ({"data": "other"}, "the data set digits"),
+        ({"space": "other"}, "the space cnn"),
+        ({"code": "other"}, "the training code"),
+    ],
+)
+def test_changed_data_space_or_code_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], hashes: dict[str, str], named: str
+) -> None:
+    from search.preflight import prepare
+    from search.resume import hashes as current
+
+    settings = Settings(dataset="digits", trials=1, max_epochs=1, device="cpu", name="run", storage=tmp_path)
+    now = current(prepare(settings))
+    folder = saved_run(tmp_path / "run", settings, hashes={**now, **hashes})
+    assert main(["--resume", str(folder.path)]) == 2
+    error = capsys.readouterr().err
+    assert f"{named} changed" in error
+    assert error.count(" changed ") == 1
+
+
+def test_a_second_driver_is_refused_naming_the_first(tmp_path: Path) -> None:
+    first = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        holder = {"host": platform.node(), "pid": first.pid, "time": time.time()}
+        (tmp_path / "driver.json").write_text(json.dumps(holder))
+        with pytest.raises(UsageError, match=f"process {first.pid} on {platform.node()}"):
+            DriverLock(RunFolder(tmp_path)).take()
+    finally:
+        first.kill()
+        first.communicate()
+    DriverLock(RunFolder(tmp_path)).take()
+    assert json.loads((tmp_path / "driver.json").read_text())["pid"] == os.getpid()
+
+
+@pytest.mark.parametrize(("age", "refused"), [(5, True), (61, False)])
+def test_a_driver_on_another_host_is_believed_for_a_minute(tmp_path: Path, age: float, refused: bool) -> None:
+    (tmp_path / "driver.json").write_text(
+        json.dumps({"host": "another", "pid": 1, "time": time.time() - age})
+    )
+    lock = DriverLock(RunFolder(tmp_path))
+    if refused:
+        with pytest.raises(UsageError, match="another"):
+            lock.take()
+    else:
+        lock.take()
+
+
+def test_a_lock_that_is_let_go_is_gone(tmp_path: Path) -> None:
+    lock = DriverLock(RunFolder(tmp_path))
+    lock.take()
+    lock.release()
+    assert list(tmp_path.iterdir()) == []
