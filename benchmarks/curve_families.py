@@ -36,6 +36,7 @@ class Landscape:
         self.phases = rng.uniform(0, 2 * np.pi, 6)
 
     def __call__(self, units: Floats) -> float:
+        """The value at a point of shape (d,)."""
         away = np.abs(units - self.centre)
         total = float(self.weights @ away**self.sharpness)
         total += 0.5 * sum(float(np.prod((units - self.centre)[pair])) for pair in self.pairs)

@@ -170,9 +170,7 @@ def main() -> None:
     workers = [int(word) for word in options.workers.split(",")]
     seeds = 2 if options.quick else options.seeds
     print("settings of every competitor: as search.simulate has them,", COMPETITORS)
-    results = run(
-        options.families.split(","), options.searches.split(";"), workers, seeds, options.processes
-    )
+    results = run(options.families.split(","), options.searches.split(";"), workers, seeds, options.processes)
     if options.out:
         results.to_csv(options.out, index=False)
     print(table(results))

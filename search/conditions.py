@@ -46,7 +46,7 @@ class Conditions:
     def __init__(self, units: Floats, active: Bools) -> None:
         from sklearn.tree import DecisionTreeClassifier
 
-        self._always = active.all(axis=0)
+        self._always: Bools = np.all(active, axis=0).reshape(-1)
         self._rules: dict[int, Any] = {}
         seen = np.where(active, units, INACTIVE)
         for i in np.flatnonzero(~self._always & active.any(axis=0)):
@@ -57,7 +57,7 @@ class Conditions:
     def active(self, units: Floats) -> Bools:
         """Which parameters are active where each had this place in [0, 1]: (n, parameters)."""
         active: Bools = np.zeros(units.shape, dtype=bool)
-        active[:, : len(self._always)] = self._always
+        active[:, : self._always.size] = self._always
         seen: NDArray[np.float32] = np.where(active, units, INACTIVE).astype(np.float32)
         for i, tree in self._rules.items():
             votes = tree.predict(np.ascontiguousarray(seen[:, :i]))

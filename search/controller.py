@@ -7,6 +7,7 @@ No Ray, no clock, no files: an engine asks `next_work()`, passes on what it hear
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
@@ -98,6 +99,8 @@ class Controller:
         self.asked = 0
         self.epochs = 0
         """Epochs trained by all trials together."""
+        self.recent: deque[Mapping[str, Any]] = deque(maxlen=1000)
+        """The reports that came last, of whichever trial."""
         self.scores: dict[int, float] = {}
         """Score of each trial at the last epoch trained, where it is a number."""
         self._sign = 1.0 if record.study.direction == optuna.study.StudyDirection.MAXIMIZE else -1.0
@@ -149,6 +152,7 @@ class Controller:
             return True  # repeated after a crash: what it decided then still holds
         trial.epochs = epoch
         self.epochs += 1
+        self.recent.append(row)
         trial.rows.append(dict(row))
         trial.seconds += float(row.get("seconds", 0.0))
         self.record.report(number, epoch, score)

@@ -4,7 +4,7 @@ The file is Parquet, a row a trial:
 
     params          JSON, each parameter's value by name, in the order they were asked for
     distributions   JSON, each parameter's distribution by name, as Optuna writes it
-    values          list of float: the score after each epoch; not a number from the epoch at which it diverged
+    values          list of float: the score after each epoch; NaN from the epoch at which it diverged
     seconds         list of float: the duration of each epoch
     direction       maximize or minimize, the same in every row
 

@@ -38,23 +38,26 @@ _ROOT5 = math.sqrt(5.0)
 def matern52(squared_distance: Floats) -> Floats:
     """Correlation at a squared distance in lengthscales, any shape."""
     scaled = np.sqrt(5.0 * squared_distance)
-    factor = (scaled / 3.0 + 1.0) * scaled + 1.0
+    factor: Floats = (scaled / 3.0 + 1.0) * scaled + 1.0
     np.exp(np.negative(scaled, out=scaled), out=scaled)
-    return np.multiply(factor, scaled, out=factor)
+    factor *= scaled
+    return factor
 
 
 def squared_distances(left: Floats, right: Floats) -> Floats:
     """Squared distance of each row of `left` (n, columns) to each of `right` (m, columns): (n, m)."""
-    squares = (left**2).sum(axis=1)[:, None] + (right**2).sum(axis=1)[None, :]
+    squares: Floats = (left**2).sum(axis=1)[:, None] + (right**2).sum(axis=1)[None, :]
     squares -= 2.0 * (left @ right.T)
-    return np.maximum(squares, 0.0, out=squares)
+    np.maximum(squares, 0.0, out=squares)
+    return squares
 
 
 def expected_improvement(mean: Floats, deviation: Floats, best: float) -> Floats:
     """E[max(0, f - best)] of normal values with this mean and standard deviation, each shape (n,)."""
     z = (mean - best) / deviation
     density = np.exp(-0.5 * z**2) / math.sqrt(2.0 * math.pi)
-    return deviation * (z * ndtr(z) + density)
+    gain: Floats = deviation * (z * ndtr(z) + density)
+    return gain
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,8 @@ class Hyperparameters:
     """One a parameter, in units of its scaled range: shape (parameters,)."""
     noise: float
     """Variance of the noise; that of the signal is 1."""
+    evidence: float = 0.0
+    """How much more probable, as a logarithm, they make the values than noise alone would."""
 
 
 class GaussianProcess:
@@ -94,7 +99,8 @@ class GaussianProcess:
 
     def mean(self, points: Floats) -> Floats:
         """Posterior mean at points (m, columns): (m,)."""
-        return matern52(squared_distances(self._scaled(points), self._points)) @ self._weights
+        mean: Floats = matern52(squared_distances(self._scaled(points), self._points)) @ self._weights
+        return mean
 
     def predict(self, points: Floats) -> tuple[Floats, Floats]:
         """Posterior mean and standard deviation, without noise, at points (m, columns): (m,) each."""
@@ -117,7 +123,10 @@ def fit(points: Floats, values: Floats, groups: NDArray[np.intp]) -> Hyperparame
     bounds.append((math.log(LEAST_NOISE), math.log(1.0)))
     loss = negative_log_posterior(points, values, groups)
     found = minimize(loss, medians, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": STEPS})
-    return Hyperparameters(np.exp(found.x[:-1]), float(np.exp(found.x[-1])))
+    by_noise_alone = 0.5 * float(values @ values)
+    return Hyperparameters(
+        np.exp(found.x[:-1]), float(np.exp(found.x[-1])), by_noise_alone - float(found.fun)
+    )
 
 
 def negative_log_posterior(

@@ -86,7 +86,7 @@ class Observations:
 
     def _note(self, trial: FrozenTrial) -> None:
         number = trial.number
-        reported = dict[float, float](trial.intermediate_values)
+        reported: dict[float, float] = dict(trial.intermediate_values.items())
         if trial.state == TrialState.COMPLETE and not reported and trial.values is not None:
             reported[math.inf] = trial.values[0]
         broken = any(value > 0 for value in trial.constraints.values())

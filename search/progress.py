@@ -39,7 +39,7 @@ class Snapshot:
     """Score, trial, baseline name or empty, parameters."""
     epochs_per_second: float
     images_per_second: float
-    """Training images a second of all running trials together."""
+    """Training images a second of all running trials together, judged by the last reports."""
     elapsed: float
     remaining: float | None
     """Seconds, estimated; None while nothing can be said."""
@@ -108,11 +108,8 @@ class Progress:
         controller = self.controller
         states: dict[str, int] = dict.fromkeys(("running", "waiting", "interrupted"), 0)
         states |= {str(name): count for name, count in controller.outcomes.items()}
-        rate = 0.0
         for trial in controller.live.values():
             states[trial.state] += 1
-            if trial.state == "running" and trial.rows:
-                rate += float(trial.rows[-1].get("images_per_second", 0.0))
         now = time.monotonic()
         self._epochs.append((now, controller.epochs))
         while now - self._epochs[0][0] > RATE_WINDOW_SECONDS:
@@ -125,11 +122,17 @@ class Progress:
             rungs=[(r.level, len(r.scores), len(r.gone_on)) for r in controller.rungs],
             best=self._best(),
             epochs_per_second=epochs_per_second,
-            images_per_second=rate,
+            images_per_second=self._images_per_second(states["running"]),
             elapsed=now - self.started,
             remaining=None,
         )
         return Snapshot(**{**vars(snapshot), "remaining": self._remaining(snapshot)})
+
+    def _images_per_second(self, running: int) -> float:
+        """Of all running trials, judged by as many of the last reports: an epoch may take minutes."""
+        rates = [float(row.get("images_per_second", 0.0)) for row in self.controller.recent]
+        last = rates[-running:] if running else []
+        return running * sum(last) / len(last) if last else 0.0
 
     def _best(self) -> tuple[float, int, str, dict[str, Any]] | None:
         number = self.controller.best()

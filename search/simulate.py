@@ -2,6 +2,9 @@
 
     rows = simulate(suggest, curve, workers=4, max_epochs=27, trials=100)
 
+    python -m search.simulate --record results/NAME --curves curves.parquet
+    python -m search.simulate --curves curves.parquet --workers 1,4,16 --plot out.png
+
 How many workers, which settings, how long? Answered before anything is trained.
 """
 
@@ -9,17 +12,21 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from search.command_line import fail
 from search.controller import Controller, Plan, Rule
 from search.sampler import samplers
+from search.settings import UsageError, parse_duration
 from search.study import StudyRecord
-from trainables.config import require_choice
+from trainables.config import require, require_choice
 
 if TYPE_CHECKING:
     import optuna
@@ -59,7 +66,14 @@ def simulate(
     """
     import pandas as pd
 
-    _check(workers, min_epochs, max_epochs, reduction_factor, trials, seconds)
+    if trials is None and seconds is None:
+        raise ValueError("a search must end somewhere: give trials, seconds or both")
+    _require_at_least(1, workers=workers, trials=trials, min_epochs=min_epochs)
+    _require_at_least(2, reduction_factor=reduction_factor)
+    require(
+        min_epochs <= max_epochs, f"min_epochs must not exceed max_epochs, but {min_epochs} > {max_epochs}"
+    )
+    require(seconds is None or seconds > 0, f"seconds must be positive, but is {seconds}")
     require_choice("asha", asha, Rule)
     require_choice("direction", direction, Direction)
     choose = samplers(sampler, seed) if isinstance(sampler, str) else lambda number: sampler
@@ -86,30 +100,9 @@ def simulate(
     return pd.DataFrame(simulation.rows, columns=["time", "trial", "epoch", "value", "state", "params"])
 
 
-def _check(
-    workers: int,
-    min_epochs: int,
-    max_epochs: int,
-    reduction_factor: int,
-    trials: int | None,
-    seconds: float | None,
-) -> None:
-    if trials is None and seconds is None:
-        raise ValueError("a search must end somewhere: give trials, seconds or both")
-    least = {
-        "workers": (workers, 1),
-        "min_epochs": (min_epochs, 1),
-        "reduction_factor": (reduction_factor, 2),
-    }
-    if trials is not None:
-        least["trials"] = (trials, 1)
-    for name, (value, low) in least.items():
-        if value < low:
-            raise ValueError(f"{name} must be at least {low}, but is {value}")
-    if min_epochs > max_epochs:
-        raise ValueError(f"min_epochs must not exceed max_epochs, but {min_epochs} > {max_epochs}")
-    if seconds is not None and not seconds > 0:
-        raise ValueError(f"seconds must be positive, but is {seconds}")
+def _require_at_least(least: int, **values: int | None) -> None:
+    for name, value in values.items():
+        require(value is None or value >= least, f"{name} must be at least {least}, but is {value}")
 
 
 @dataclass
@@ -172,3 +165,106 @@ class _Simulation:
         if not np.isfinite(durations).all() or least < 0 or (least == 0 and plan.trials is None):
             raise ValueError(f"durations must be finite and positive, but are {durations.tolist()}")
         return _Running(values, durations, dict(params))
+
+
+PROG = "python -m search.simulate"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulateOptions:
+    """How far would a search get, with how many workers, and how soon? From recorded learning curves."""
+
+    curves: Path
+    """File of learning curves (Parquet; `search.curves` says what is in it)."""
+    record: Path | None = None
+    """Write the file from this run, such as results/NAME, instead of simulating; its trials must have been
+    trained to the last epoch (--asha none)."""
+    workers: str = "1,4,16,64"
+    """Numbers of trials at once to compare."""
+    trials: int | None = None
+    """Configurations to train; None is as many as are recorded, unless --seconds is given."""
+    seconds: str | None = None
+    """Wall time after which the search ends, such as 90s, 30m or 2h."""
+    min_epochs: int = 1
+    """Epochs before a trial can first be stopped."""
+    reduction_factor: int = 3
+    """About one in this many goes on past each rung."""
+    sampler: str = "multifidelity"
+    """multifidelity, tpe, random, or module:function for your own."""
+    asha: Rule = "promote"
+    """promote, stop or none."""
+    seeds: int = 10
+    """Searches to average over."""
+    plot: Path | None = None
+    """Also draw the best score over time to this file, such as out.png."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, simulate or record, print; returns the exit status."""
+    import tyro
+
+    options = tyro.cli(SimulateOptions, args=argv, prog=PROG)
+    try:
+        print(_recorded(options) if options.record is not None else _compared(options))
+    except (ValueError, OSError) as error:
+        return fail(error, PROG)
+    return 0
+
+
+def _recorded(options: SimulateOptions) -> str:
+    from search.curves import RecordedCurves
+    from search.results import Results
+
+    assert options.record is not None
+    study = Results(options.record).study
+    curves = RecordedCurves.of_study(study)
+    curves.write(options.curves)
+    left_out = len(study.get_trials(deepcopy=False)) - len(curves.trials)
+    return (
+        f"{options.curves}: {len(curves.trials)} learning curves of {curves.epochs} epochs"
+        f" ({left_out} trials that were not trained to the end are left out)"
+    )
+
+
+def _compared(options: SimulateOptions) -> str:
+    from search import forecast
+    from search.curves import RecordedCurves
+
+    curves = RecordedCurves.read(options.curves)
+    workers = [int(word) for word in options.workers.split(",")]
+    seconds = None if options.seconds is None else parse_duration(options.seconds, "--seconds")
+    trials = len(curves.trials) if options.trials is None and seconds is None else options.trials
+    _require_at_least(1, seeds=options.seeds)
+    forecasts, counts = {}, {}
+    for count in workers:
+        searches = [
+            simulate(
+                curves.suggest,
+                curves.curve,
+                workers=count,
+                max_epochs=curves.epochs,
+                min_epochs=options.min_epochs,
+                reduction_factor=options.reduction_factor,
+                trials=trials,
+                seconds=seconds,
+                sampler=options.sampler,
+                asha=options.asha,
+                direction=curves.direction,
+                seed=seed,
+            )
+            for seed in range(options.seeds)
+        ]
+        if any(rows.empty for rows in searches):
+            raise UsageError(f"--seconds {options.seconds} ends before a first epoch does")
+        forecasts[count] = forecast.forecast(searches, 1.0 if curves.direction == "maximize" else -1.0)
+        counts[count] = float(np.mean([rows["trial"].nunique() for rows in searches]))
+    title = f"sampler {options.sampler}, asha {options.asha}, {options.seeds} seeds"
+    if options.plot is not None:
+        forecast.plot(forecasts, options.plot, title)
+    note = f"every configuration has the curve of the nearest of {len(curves.trials)} recorded ones"
+    table = forecast.summary(forecasts, counts).to_string(index=False)
+    return f"{title}; {note}\n95 % intervals of the mean over seeds\n\n{table}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

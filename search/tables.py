@@ -235,12 +235,7 @@ def format_value(value: Any) -> str:
 def _page(document: dict[str, Any]) -> str:
     from html import escape
 
-    import pandas as pd
-
-    with pd.option_context("display.max_colwidth", None):  # else long values are cut
-        tables = "".join(
-            table.to_html(index=False, escape=True) for table in (_shown(document), _best(document))
-        )
+    tables = "".join(table.to_html(index=False, escape=True) for table in (_shown(document), _best(document)))
     note = f"<p><strong>Note:</strong> {escape(document['note'])}</p>" if document["note"] else ""
     title = escape(_headline(document))
     return (

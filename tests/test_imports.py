@@ -87,7 +87,6 @@ def test_no_package_imports_tests_or_benchmarks():
 def test_nothing_imports_a_command():
     verbs = {f"search.{verb}" for verb in VERBS}
     assert verbs & MODULES >= {"search.run", "search.export"}
-    # simulate.py is both: the command, and what benchmarks build on
     assert offences(lambda module, name: name not in verbs) == []
 
 

@@ -71,7 +71,9 @@ def load(folder: Path, identity: str | None = None) -> dict[str, Any] | None:
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
             found = state["identity"]
         except Exception as error:  # a damaged file can make torch raise nearly anything
-            warnings.warn(f"{path} cannot be read, so an older checkpoint counts: {error!r:.200}", stacklevel=2)
+            warnings.warn(
+                f"{path} is unreadable, so an older checkpoint counts: {error!r:.200}", stacklevel=2
+            )
             continue
         if identity in (None, found):
             return state

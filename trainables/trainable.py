@@ -10,6 +10,9 @@ from typing import Any
 
 import torch
 from ray import tune
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
 
 from trainables import checkpoint
 from trainables.data import Dataset
@@ -78,8 +81,6 @@ class Trainable(tune.Trainable):
 
     def _begin(self) -> list[dict[str, Any]]:
         """Build or load the trial; returns reports that the record lacks."""
-        from tensorboardX import SummaryWriter
-
         order = self.stint
         assert order is not None
         device = pick_device(self.device_name)
@@ -101,12 +102,12 @@ class Trainable(tune.Trainable):
         if state is not None:
             self.training.load(state["training"])
             self.reports = state["reports"]
-        self.writer = SummaryWriter(
-            str(order.folder),
-            purge_step=self.training.epoch + 1,
-            # the rest of the name is the second and the host, which two stints may share
-            filename_suffix=f".{order.stint:03d}",
-        )
+        order.folder.mkdir(parents=True, exist_ok=True)
+        # not SummaryWriter, whose queue and thread lose the last events when a worker is killed;
+        # the name goes on with the second and the host, which two stints may share
+        self.writer = EventsWriter(str(order.folder / "events"), f".{order.stint:03d}")
+        # TensorBoard forgets this step and later ones of an earlier stint
+        self._write_event(self.training.epoch + 1, session_log=SessionLog(status=SessionLog.START))
         self.last_checkpoint = time.monotonic()
         self.checkpoint_seconds = 0.0
         # one at its end has nothing to train: it gives its last report again
@@ -136,9 +137,15 @@ class Trainable(tune.Trainable):
         return row
 
     def _show(self, report: EpochReport) -> None:
-        for name, value in asdict(report).items():
-            if name != "epoch":
-                self.writer.add_scalar(name, value, report.epoch)
+        values = [
+            Summary.Value(tag=name, simple_value=value)
+            for name, value in asdict(report).items()
+            if name != "epoch"
+        ]
+        self._write_event(report.epoch, summary=Summary(value=values))
+
+    def _write_event(self, step: int, **content: Any) -> None:
+        self.writer.write_event(Event(wall_time=time.time(), step=step, **content))
         self.writer.flush()
 
     def _forget(self) -> None:

@@ -5,10 +5,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from search.results import RunFolder
 from search.study import StudyRecord, open_storage, sqlite_url
+
+# a busy machine is no failure, and neither is a search for examples that finds one only today
+hypothesis.settings.register_profile("here", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("here")
 
 ATTRIBUTES = {"run": "mine", "space": "cnn", "dataset": "digits", "note": "", "metric": "accuracy"}
 

@@ -186,7 +186,7 @@ MANY = {
     "max_epochs": st.just("auto") | st.integers(9, 300),
     "min_epochs": st.integers(1, 9),
     "reduction_factor": st.integers(2, 9),
-    "asha": st.sampled_from(["stop", "none"]),
+    "asha": st.sampled_from(["promote", "stop", "none"]),
     "sampler": st.sampled_from(["tpe", "random"]),
     "metric": st.sampled_from(["accuracy", "macro_f1", "loss"]),
     "max_params": st.none() | st.integers(1, 10**9),
@@ -207,7 +207,7 @@ MANY = {
 }
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.fixed_dictionaries({}, optional=MANY))
 def test_command_for_settings_gives_them_back(chosen):
     asked = Settings(**chosen)

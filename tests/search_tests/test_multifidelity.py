@@ -169,7 +169,8 @@ def test_every_place_is_a_value_that_optuna_accepts_and_snapping_finds_it(
 
 
 def test_uniform_places_draw_every_integer_equally_often() -> None:
-    for distribution in (IntDistribution(0, 3), IntDistribution(0, 9, step=3), FloatDistribution(0, 3, step=1)):
+    four = (IntDistribution(0, 3), IntDistribution(0, 9, step=3), FloatDistribution(0, 3, step=1))
+    for distribution in four:
         parameter = Parameter(distribution)
         drawn = [parameter.to_value(unit) for unit in (np.arange(400) + 0.5) / 400]
         assert sorted(drawn.count(value) for value in set(drawn)) == [100] * 4
@@ -191,9 +192,7 @@ def test_categories_are_all_at_distance_1_and_inactive_parameters_apart_from_all
 def test_the_value_drawn_for_an_inactive_parameter_changes_nothing() -> None:
     space = UnionSpace({"rate": FloatDistribution(0, 1)}, frozenset({"rate"}))
     off = np.array([[False]])
-    np.testing.assert_array_equal(
-        space.encode(np.array([[0.1]]), off), space.encode(np.array([[0.9]]), off)
-    )
+    np.testing.assert_array_equal(space.encode(np.array([[0.1]]), off), space.encode(np.array([[0.9]]), off))
 
 
 def test_a_range_that_changes_is_covered_whole() -> None:
@@ -431,7 +430,10 @@ def test_a_range_that_depends_on_another_parameter_is_respected() -> None:
 
 def test_no_configuration_is_proposed_twice_while_there_are_others() -> None:
     study = optuna.create_study(sampler=MultifidelitySampler(0))
-    ranges: dict[str, BaseDistribution] = {"a": IntDistribution(0, 5), "b": CategoricalDistribution([0, 1, 2])}
+    ranges: dict[str, BaseDistribution] = {
+        "a": IntDistribution(0, 5),
+        "b": CategoricalDistribution([0, 1, 2]),
+    }
     for _ in range(18):
         trial = study.ask(ranges)
         study.tell(trial, trial.params["a"] + trial.params["b"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ import pytest
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial
 
-from search.simulate import simulate
+from search.curves import RecordedCurves, RecordedTrial
+from search.forecast import best_over_time, forecast, plot
+from search.simulate import main, simulate
 
 EPOCHS = 3  # rungs at 1 and 3
 
@@ -207,3 +210,106 @@ def test_time_that_stands_still_would_never_end_a_search_bounded_by_time() -> No
 def test_a_million_virtual_workers_need_no_more_than_the_trials() -> None:
     rows = run(constant(*[0.5] * 5), trials=5, workers=1_000_000, asha="none")
     assert rows["time"].max() == 3.0
+
+
+# --- recorded curves, and the command ---
+
+
+def recorded(count: int = 40) -> RecordedCurves:
+    """A small conditional space whose best score is in branch b, at small x."""
+    trials = []
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(count):
+        trial = study.ask()
+        quality = 1.0 - trial.suggest_float("x", 0, 1)
+        if trial.suggest_categorical("branch", ["a", "b"]) == "b":
+            quality += 0.1 * trial.suggest_int("depth", 1, 3)
+        trial.suggest_float("fixed", 0.5, 0.5)
+        epochs = np.arange(1, 10)
+        trials.append(
+            RecordedTrial(trial.params, trial.distributions, quality - 1 / epochs, np.full(9, 60.0))
+        )
+    return RecordedCurves(trials, "maximize")
+
+
+def test_a_file_of_curves_gives_back_what_was_written(tmp_path: Path) -> None:
+    curves = recorded()
+    curves.write(tmp_path / "curves.parquet")
+    read = RecordedCurves.read(tmp_path / "curves.parquet")
+    assert (read.direction, read.epochs, len(read.trials)) == ("maximize", 9, 40)
+    for before, after in zip(curves.trials, read.trials, strict=True):
+        assert (before.params, before.distributions) == (after.params, after.distributions)
+        np.testing.assert_array_equal(before.values, after.values)
+
+
+def test_a_rebuilt_space_asks_only_for_what_a_branch_has() -> None:
+    curves, study = recorded(), optuna.create_study()
+    for _ in range(30):
+        trial = study.ask()
+        curves.suggest(trial)
+        assert ("depth" in trial.params) == (trial.params["branch"] == "b")
+        assert trial.params["fixed"] == 0.5
+
+
+def test_a_recorded_configuration_has_its_own_curve() -> None:
+    curves = recorded()
+    for trial in curves.trials:
+        np.testing.assert_array_equal(curves.curve(trial.params)[0], trial.values)
+
+
+def test_only_trials_trained_to_the_end_or_diverged_are_recorded() -> None:
+    study = optuna.create_study(direction="maximize")
+    for number, epochs in enumerate((3, 2, 1)):
+        trial = study.ask()
+        trial.suggest_float("x", 0, 1)
+        for epoch in range(1, epochs + 1):
+            trial.report(0.5, epoch)
+        trial.set_user_attr("epochs", [{"epoch": e, "seconds": 2.0} for e in range(1, epochs + 1)])
+        trial.set_user_attr("outcome", ("complete", "diverged", "pruned")[number])
+        study.tell(trial, 0.5)
+    curves = RecordedCurves.of_study(study)
+    assert [trial.values.tolist()[0] for trial in curves.trials] == [0.5, 0.5]
+    assert np.isnan(curves.trials[1].values).tolist() == [False, True, True]
+    assert curves.trials[1].seconds.tolist() == [2.0, 2.0, 2.0]
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no parquet"])
+def test_what_is_no_file_of_curves_is_refused(content: bytes | None, tmp_path: Path) -> None:
+    path = tmp_path / "curves.parquet"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"curves\.parquet"):
+        RecordedCurves.read(path)
+
+
+def test_the_command_compares_numbers_of_workers(tmp_path: Path, capsys: Any) -> None:
+    recorded().write(tmp_path / "curves.parquet")
+    options = ["--workers", "1,4", "--seeds", "2", "--trials", "10", "--sampler", "random"]
+    assert main(["--curves", str(tmp_path / "curves.parquet"), *options]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "nearest of 40" in lines[0]
+    one, four = (line.split() for line in lines[-2:])
+    assert (one[0], four[0]) == ("1", "4")
+    assert float(one[2]) > 2 * float(four[2])  # hours
+
+
+def test_the_command_says_in_one_line_what_is_wrong(tmp_path: Path, capsys: Any) -> None:
+    assert main(["--curves", str(tmp_path / "nothing.parquet")]) == 2
+    error = capsys.readouterr().err
+    assert "nothing.parquet" in error
+    assert error.count("\n") == 1
+
+
+def test_best_over_time_keeps_the_best_and_passes_over_what_diverged() -> None:
+    rows = pd.DataFrame({"time": [1.0, 2.0, 3.0, 4.0], "value": [0.5, math.nan, 0.4, 0.7]})
+    times = np.array([0.5, 1.0, 3.5, 4.0])
+    np.testing.assert_array_equal(best_over_time(rows, times, 1.0), [math.nan, 0.5, 0.5, 0.7])
+    np.testing.assert_array_equal(best_over_time(rows, times, -1.0), [math.nan, 0.5, 0.4, 0.4])
+
+
+def test_a_picture_is_drawn(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    searches = [run(constant(*np.linspace(0, 1, 20)), trials=20, workers=count) for count in (1, 2)]
+    forecasts = {count: forecast([rows], 1.0) for count, rows in zip((1, 2), searches, strict=True)}
+    plot(forecasts, tmp_path / "out.png", "a search")
+    assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")

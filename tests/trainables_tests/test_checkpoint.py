@@ -43,6 +43,13 @@ def test_same_stint_replaces_its_checkpoint(tmp_path):
     assert checkpoint.load(tmp_path)["epoch"] == 2
 
 
+def test_reader_keeps_the_whole_file_while_it_is_replaced(tmp_path):
+    checkpoint.save(tmp_path, 0, state(1))
+    with (tmp_path / "checkpoint-000.pt").open("rb") as reader:
+        checkpoint.save(tmp_path, 0, state(2))
+        assert torch.load(reader, weights_only=True)["epoch"] == 1
+
+
 def test_later_stint_removes_what_earlier_ones_left(tmp_path):
     for stint in (0, 1):
         checkpoint.save(tmp_path, stint, state(stint))

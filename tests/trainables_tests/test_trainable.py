@@ -185,10 +185,17 @@ def test_trial_that_is_at_its_end_reports_its_last_epoch_again(worker, order, wh
     assert one.training.epoch == 4
 
 
-def test_trial_goes_on_in_the_precision_it_began_with(worker, order):
+def only_what_was_chosen(choice: str, *_: Any) -> str:
+    assert choice == "bf16"
+    return choice
+
+
+def test_trial_goes_on_in_the_precision_it_began_with(worker, order, monkeypatch):
+    monkeypatch.setattr(trainable_module, "choose_precision", only_what_was_chosen)
     steps(worker(order(precision="bf16")), 1)
-    result = worker(order(stint=1, known_epochs=1, precision="fp32")).train()
-    assert result["precision"] == "bf16"
+    for choice in ("fp32", "auto"):  # nor is anything timed
+        result = worker(order(stint=1, known_epochs=1, precision=choice)).train()
+        assert result["precision"] == "bf16"
 
 
 def test_checkpoint_of_another_identity_is_not_taken(worker, order, folder):
@@ -294,32 +301,35 @@ def test_diverged_training_reports_what_is_not_a_number(worker, order, make_conf
 # ---- TensorBoard
 
 
-def events(folder: Path) -> list[tuple[str, int, float]]:
-    """Name, step and value of every scalar in the event files of a folder, read as TensorBoard does."""
+def all_events(folder: Path) -> list[Event]:
+    """What the event files of a folder hold, read as TensorBoard does."""
     found = []
     for path in sorted(folder.glob("events.out.tfevents.*")):
         content, start = path.read_bytes(), 0
         while start < len(content):
             (length,) = struct.unpack_from("<Q", content, start)  # a record: length, check, event, check
-            event = Event.FromString(content[start + 12 : start + 12 + length])
+            found.append(Event.FromString(content[start + 12 : start + 12 + length]))
             start += 12 + length + 4
-            found += [(value.tag, event.step, value.simple_value) for value in event.summary.value]
     return found
 
 
-def test_every_report_can_be_read_in_tensorboard(worker, order, folder):
-    one = worker(order())
-    results = steps(one, 2)
-    one.reset({"stint": order()})
-    wanted = [
-        (name, row["epoch"], pytest.approx(value))
-        for result in results
-        for row in result["reports"]
-        for name, value in row.items()
-        if name != "epoch"
+def events(folder: Path) -> list[tuple[str, int, float]]:
+    """Name, step and value of every scalar."""
+    return [
+        (value.tag, event.step, value.simple_value)
+        for event in all_events(folder)
+        for value in event.summary.value
     ]
-    assert len(wanted) == 16
-    assert events(folder) == wanted
+
+
+def test_every_report_can_be_read_in_tensorboard_at_once(worker, order, folder):
+    one = worker(order())
+    wanted: list[tuple[str, int, Any]] = []
+    for epoch in (1, 2):
+        (row,) = one.train()["reports"]
+        wanted += [(name, epoch, pytest.approx(value)) for name, value in row.items() if name != "epoch"]
+        assert len(wanted) == 8 * epoch
+        assert events(folder) == wanted
 
 
 def test_next_stint_keeps_the_events_of_the_last(worker, order, folder):
@@ -329,3 +339,10 @@ def test_next_stint_keeps_the_events_of_the_last(worker, order, folder):
         one.stop()
     losses = [step for name, step, _ in events(folder) if name == "val_loss"]
     assert sorted(losses) == [1, 2, 3]
+
+
+def test_epochs_trained_again_replace_their_events(worker, order, folder):
+    steps(worker(order(checkpoint_epochs=(1,))), 3)
+    steps(worker(order(stint=1, known_epochs=3)), 1)
+    starts = [event.step for event in all_events(folder) if event.HasField("session_log")]
+    assert starts == [1, 2]  # TensorBoard drops what it knows of these steps and later ones
