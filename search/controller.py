@@ -264,7 +264,8 @@ class Controller:
             facts = trial.user_attrs
             self.epochs += len(trial.intermediate_values)
             last = trial.last_step
-            if "outcome" in facts:
+            # an outcome whose state was not written any more is decided again
+            if trial.state.is_finished():
                 self.outcomes[facts["outcome"]] += 1
             if last is not None and facts.get("outcome") not in UNSCORED:
                 self.scores[trial.number] = trial.intermediate_values[last]

@@ -68,8 +68,6 @@ class Hyperparameters:
     """One a parameter, in units of its scaled range: shape (parameters,)."""
     noise: float
     """Variance of the noise; that of the signal is 1."""
-    evidence: float = 0.0
-    """How much more probable, as a logarithm, they make the values than noise alone would."""
 
 
 class GaussianProcess:
@@ -123,10 +121,7 @@ def fit(points: Floats, values: Floats, groups: NDArray[np.intp]) -> Hyperparame
     bounds.append((math.log(LEAST_NOISE), math.log(1.0)))
     loss = negative_log_posterior(points, values, groups)
     found = minimize(loss, medians, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": STEPS})
-    by_noise_alone = 0.5 * float(values @ values)
-    return Hyperparameters(
-        np.exp(found.x[:-1]), float(np.exp(found.x[-1])), by_noise_alone - float(found.fun)
-    )
+    return Hyperparameters(np.exp(found.x[:-1]), float(np.exp(found.x[-1])))
 
 
 def negative_log_posterior(

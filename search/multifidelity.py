@@ -29,8 +29,6 @@ ENOUGH = 6
 """Values at a step before a model is fitted to them; below, proposals are random."""
 LOWER = 0.25
 """Share of proposals made from a lower step: what only a few trials reach may all be of one kind."""
-TRUSTED = 0.0
-"""Least evidence, as a logarithm, that values at a step are more than noise."""
 BEST, OTHERS = 75, 75
 """Most values that a model is fitted to: the best, and some of the rest at random."""
 MOST_PENDING = 100
@@ -106,12 +104,11 @@ class MultifidelitySampler(optuna.samplers.BaseSampler):
 
 def _propose(seen: Observations, sign: float, rng: np.random.Generator) -> Floats:
     """Places in [0, 1] of the next configuration: (parameters,)."""
-    models = (_model(seen, step, sign, rng) for step in _steps(seen, rng))
-    model = next((model for model in models if model is not None), None)
-    if model is None:
+    step = _step(seen, rng)
+    if step is None:
         units, active = _drawn(seen, rng.random((100, len(seen.space.names))))
         return _first_new(seen, units, active)
-    process, best, centres = model
+    process, best, centres = _model(seen, step, sign, rng)
 
     def improvement(units: Floats, active: Bools) -> Floats:
         mean, deviation = process.predict(seen.space.encode(units, active))
@@ -129,11 +126,11 @@ def _propose(seen: Observations, sign: float, rng: np.random.Generator) -> Float
     return _first_new(seen, units[order], active[order])
 
 
-def _steps(seen: Observations, rng: np.random.Generator) -> list[float]:
-    """The steps whose values may be compared, the one to try first in front.
+def _step(seen: Observations, rng: np.random.Generator) -> float | None:
+    """The step whose values are compared; None while none has enough.
 
-    A ladder from the highest step that has enough values down, each with twice as many as the one above;
-    for a share LOWER of all proposals some step below the highest comes first.
+    Of a ladder, from the highest step that has enough values down, each with twice as many as the one
+    above: the highest, and for a share LOWER of all proposals one of the others.
     """
     ladder: list[float] = []
     needed = ENOUGH
@@ -143,17 +140,14 @@ def _steps(seen: Observations, rng: np.random.Generator) -> list[float]:
             ladder.append(step)
             needed = 2 * count
     if len(ladder) > 1 and rng.random() < LOWER:
-        return ladder[int(rng.integers(1, len(ladder))) :]
-    return ladder
+        return ladder[int(rng.integers(1, len(ladder)))]
+    return ladder[0] if ladder else None
 
 
 def _model(
     seen: Observations, step: float, sign: float, rng: np.random.Generator
-) -> tuple[GaussianProcess, float, Floats] | None:
-    """The model of the values at a step, the value to improve on, and the best configurations there.
-
-    None where noise alone explains the values as well: such a step says nothing yet.
-    """
+) -> tuple[GaussianProcess, float, Floats]:
+    """The model of the values at a step, the value to improve on, and the best configurations there."""
     healthy = {n: sign * value for n, value in seen.values[step].items() if n not in seen.bad}
     worst = min(healthy.values())
     score = dict.fromkeys(seen.bad, worst) | healthy
@@ -165,8 +159,6 @@ def _model(
     values = standardized(np.array([score[number] for number in chosen]))
     points = seen.rows(chosen)
     kernel = fit(points, values, seen.space.groups)
-    if kernel.evidence < TRUSTED:
-        return None
     process = GaussianProcess(points, values, seen.space.groups, kernel)
     pending = sorted(seen.running - score.keys())[-MOST_PENDING:]
     if pending:

@@ -128,16 +128,17 @@ def keep_best_model(prepared: Prepared, results: Results) -> None:
     from trainables import checkpoint
     from trainables.classifier import save_classifier
 
-    if not results.has_best:
+    # a trial that was cut off may be the best and have no checkpoint yet: then it is the next best
+    for number in results.trials.dropna(subset="score")["trial"].tolist():
+        state = checkpoint.load(results.folder.trial(number))
+        if state is not None:
+            break
+    else:
         return
-    best = results.best
-    state = checkpoint.load(results.folder.trial(best["trial"]))
-    if state is None:
-        return  # stopped before its first checkpoint
     save_classifier(
         results.folder.best,
         state["scored"],
-        config=results.best_config,
+        config=results.config_of(number),
         task=prepared.task,
         class_names=prepared.dataset.class_names,
         mean=prepared.dataset.mean,
@@ -146,7 +147,7 @@ def keep_best_model(prepared: Prepared, results: Results) -> None:
             "run": results.folder.path.name,
             "dataset": prepared.dataset.name,
             "note": prepared.dataset.note,
-            "trial": best["trial"],
+            "trial": number,
             "epochs": state["training"]["epoch"],
             "metric": prepared.settings.metric,
             "validation": state["reports"][-1],
@@ -196,9 +197,13 @@ class Results:
     @property
     def best_config(self) -> TrialConfig:
         """The configuration of the best trial, ready to build and train."""
+        return self.config_of(self.best["trial"])
+
+    def config_of(self, number: int) -> TrialConfig:
+        """The configuration of a trial."""
         from trainables.config import from_json
 
-        return from_json(self.study.get_trials(deepcopy=False)[self.best["trial"]].user_attrs["config"])
+        return from_json(self.study.get_trials(deepcopy=False)[number].user_attrs["config"])
 
     def best_model(self) -> Classifier:
         """The best trial's network, loaded and ready to predict."""

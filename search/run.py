@@ -62,7 +62,6 @@ def default_console() -> Console:
 
 def _search(settings: Settings, console: Console, *, resume: bool) -> Results:
     from search.conclude import announce, conclude
-    from search.launch import search
     from search.preflight import prepare
     from search.progress import DataProgress
     from search.resume import check_unchanged
@@ -72,6 +71,8 @@ def _search(settings: Settings, console: Console, *, resume: bool) -> Results:
         prepared = check_unchanged(prepared)
     if not settings.quiet:
         announce(prepared, console)
+    from search.launch import search  # Ray and torch: not before everything else has been checked
+
     results = search(prepared, console, resume=resume)
     conclude(results, settings, console)
     return results

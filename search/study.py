@@ -217,8 +217,11 @@ def open_storage(url: str) -> optuna.storages.RDBStorage:
 
 
 def sqlite_url(path: Path) -> str:
-    """Address of a SQLite file."""
-    return f"sqlite:///{path.resolve()}"
+    """Address of a SQLite file, whatever characters its path has."""
+    import sqlalchemy
+
+    address = sqlalchemy.URL.create("sqlite", database=str(path.resolve()))
+    return address.render_as_string(hide_password=False)
 
 
 def load_study(path: Path) -> optuna.Study:
@@ -229,7 +232,12 @@ def load_study(path: Path) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if not path.is_file():
         raise ValueError(f"{path} does not exist: give the folder of a run, such as results/NAME")
-    storage = open_storage(sqlite_url(path))
+    import sqlalchemy
+
+    try:
+        storage = open_storage(sqlite_url(path))
+    except sqlalchemy.exc.SQLAlchemyError as error:
+        raise ValueError(f"{path} is damaged, or no study: {error.__cause__ or error}") from error
     return optuna.load_study(study_name=_search_name(storage, str(path)), storage=storage)
 
 

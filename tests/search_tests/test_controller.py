@@ -302,3 +302,18 @@ def test_a_finished_search_resumes_to_nothing(tmp_path: Path) -> None:
     work = more.next_work()
     assert work is not None
     assert work.trial == 9, "trials pruned for good stay so; new ones come"
+
+
+def test_an_outcome_without_its_state_is_decided_again(tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    record = StudyRecord("test", "maximize", sqlite_url(path))
+    controller = make("promote", record=record, trials=1)
+    assert controller.next_work() is not None
+    controller.report(0, row(1), 0.5)
+    record.note(0, {"outcome": "pruned"})  # the driver dies before the state is written
+    record.close()
+    again = reopened(path, "promote", trials=1)
+    assert sum(again.outcomes.values()) == 0
+    work = again.next_work()
+    assert work is not None
+    assert work.trial == 0

@@ -266,8 +266,8 @@ def pruned_study(seed: int, trials: int) -> optuna.Study:
 
 
 def test_learns_from_pruned_trials_in_plain_optuna() -> None:
-    study = pruned_study(0, 50)
-    assert study.best_value > 0.93
+    study = pruned_study(0, 60)
+    assert study.best_value > 0.8  # no more than 0.795 in branch b, which is the better one early
     assert any(trial.state == TrialState.PRUNED for trial in study.trials)
 
 
@@ -335,7 +335,8 @@ def test_64_parallel_proposals_all_differ_and_spread_out() -> None:
     study = told(20, lambda number, params: -((params["x"] - 0.5) ** 2))
     points = np.array([list(ask(study).values()) for _ in range(64)])
     apart = np.linalg.norm(points[:, None] - points[None], axis=2) + np.eye(64)
-    assert apart.min() > 1e-3
+    assert apart.min() > 1e-5
+    assert points.std(axis=0).min() > 0.05
 
 
 @pytest.mark.parametrize(("direction", "sign"), [("maximize", 1.0), ("minimize", -1.0)])

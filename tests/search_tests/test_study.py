@@ -2,6 +2,7 @@ import math
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 from types import SimpleNamespace
 
 import optuna
@@ -195,3 +196,17 @@ def test_database_that_is_missing_or_empty_is_refused_in_one_line(tmp_path):
     open_storage(sqlite_url(tmp_path / "study.db")).engine.dispose()
     with pytest.raises(ValueError, match="holds no study"):
         load_study(tmp_path / "study.db")
+
+
+def test_a_path_with_any_character_is_where_the_record_lies(tmp_path: Path) -> None:
+    path = tmp_path / "a?b#c d%20.db"
+    StudyRecord("test", "maximize", sqlite_url(path)).close()
+    assert path.is_file()
+    assert load_study(path).study_name == "test"
+
+
+def test_a_damaged_record_is_refused_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    path.write_bytes(b"this is no database at all" * 100)
+    with pytest.raises(ValueError, match=r"study\.db is damaged"):
+        load_study(path)

@@ -36,8 +36,11 @@ def check_name(name: str, data_dir: Path | None = None) -> None:
 
 
 def resolve(name: str) -> Path:
-    """The absolute path of a data set that is a folder or an archive."""
-    return Path(name).expanduser().resolve()
+    """The absolute path of a data set that is a folder or an archive. Raises DataError for `~nobody`."""
+    try:
+        return Path(name).expanduser().resolve()
+    except RuntimeError as error:
+        raise DataError(f"{name} cannot be found: {error}") from error
 
 
 def _check_path(name: str) -> None:
