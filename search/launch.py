@@ -20,7 +20,7 @@ from search.results import (
     write_tables,
 )
 from search.resume import DriverLock, hashes, own_modules
-from search.sampler import make_sampler
+from search.sampler import samplers
 from search.study import StudyRecord, sqlite_url
 from trainables.checkpoint import code_hash, identity
 from trainables.config import to_json
@@ -145,7 +145,7 @@ def _controller(prepared: Prepared, record: StudyRecord) -> Controller:
             retries=settings.retries,
         ),
         suggest=lambda trial: prepared.space.suggest(trial, task),
-        sampler=lambda number: make_sampler(settings.sampler, settings.seed, number),
+        sampler=samplers(settings.sampler, settings.seed),
         limit=limit,
         baselines=prepared.baselines,
     )

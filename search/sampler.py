@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import optuna
 
+from search.unfinished import UnfinishedAsPruned
 from trainables.seeding import derive_seed
 
 BUILT_IN = ("multifidelity", "tpe", "random")
@@ -42,7 +43,8 @@ def _tpe(seed: int) -> optuna.samplers.BaseSampler:
     with warnings.catch_warnings():
         # without `group` a parameter of only some branches would be drawn independently of the rest
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
+        tpe = optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
+    return UnfinishedAsPruned(tpe)
 
 
 def _own(name: str) -> Callable[[int], optuna.samplers.BaseSampler]:

@@ -87,6 +87,7 @@ def searching(*options: str, storage: Path) -> Iterator[Search]:
             search.process.communicate()
 
 
+@pytest.mark.slow
 def test_a_search_from_the_command_line(tmp_path: Path) -> None:
     with searching("--trials", "3", "--max-epochs", "2", storage=tmp_path) as search:
         search.wait_for_epochs(1)
@@ -124,6 +125,7 @@ def test_a_search_from_the_command_line(tmp_path: Path) -> None:
         assert search.left_over() == []
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_cleanly_and_keeps_what_there_is(tmp_path: Path) -> None:
     with searching("--trials", "50", "--max-epochs", "5", storage=tmp_path) as search:
         search.wait_for_epochs(3)

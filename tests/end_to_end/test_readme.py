@@ -26,6 +26,7 @@ def test_the_example_from_python_runs(
     assert len(model.class_names) == 10  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_the_example_space_runs(shared_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from search.run import run
     from search.settings import Settings
@@ -34,7 +35,14 @@ def test_the_example_space_runs(shared_ray: None, tmp_path: Path, monkeypatch: p
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     results = run(
-        Settings(space="small_space", dataset="digits", trials=2, max_epochs=1, baselines=True),
+        Settings(
+            space="small_space",
+            dataset="digits",
+            trials=2,
+            max_epochs=1,
+            baselines=True,
+            max_concurrent=1,
+        ),
         console=Console(file=io.StringIO()),
     )
     assert results.trials["baseline"].tolist().count("narrow") == 1
@@ -42,10 +50,10 @@ def test_the_example_space_runs(shared_ray: None, tmp_path: Path, monkeypatch: p
 
 
 def test_every_option_that_the_readme_names_exists() -> None:
-    from search.settings import option_names
+    from search.settings import defaults
 
     named = set(re.findall(r"--([a-z][a-z-]+)", README.split("## Options")[1].split("## Your own space")[0]))
-    known = {name.replace("_", "-") for name in option_names()} | {"config", "help"}
+    known = {name.replace("_", "-") for name in defaults()} | {"config", "help", "resume"}
     assert named <= known
 
 

@@ -232,6 +232,7 @@ def bowl(trial: optuna.Trial) -> float:
     return float(((point - np.linspace(0.2, 0.8, 6)) ** 2 * [4, 2, 1, 1, 0.1, 0.1]).sum())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", [bowl, branches])
 def test_better_than_random_after_60_trials(function: Callable[[optuna.Trial], float]) -> None:
     def best(sampler: optuna.samplers.BaseSampler) -> float:
@@ -265,6 +266,7 @@ def pruned_study(seed: int, trials: int) -> optuna.Study:
     return study
 
 
+@pytest.mark.slow
 def test_learns_from_pruned_trials_in_plain_optuna() -> None:
     study = pruned_study(0, 60)
     assert study.best_value > 0.8  # no more than 0.795 in branch b, which is the better one early
@@ -285,6 +287,7 @@ print([trial.params for trial in pruned_study(3, 15).trials])
 """
 
 
+@pytest.mark.slow
 def test_another_process_proposes_the_same() -> None:
     here = [trial.params for trial in pruned_study(3, 15).trials]
     path = [str(__import__("pathlib").Path(__file__).parent), *sys.path]
@@ -331,12 +334,13 @@ def ask(study: optuna.Study) -> dict[str, Any]:
     return trial.params
 
 
+@pytest.mark.slow
 def test_64_parallel_proposals_all_differ_and_spread_out() -> None:
     study = told(20, lambda number, params: -((params["x"] - 0.5) ** 2))
     points = np.array([list(ask(study).values()) for _ in range(64)])
     apart = np.linalg.norm(points[:, None] - points[None], axis=2) + np.eye(64)
     assert apart.min() > 1e-5
-    assert points.std(axis=0).min() > 0.05
+    assert points.std(axis=0)[1] > 0.1, "y does nothing: proposals lie all over it, x is known by now"
 
 
 @pytest.mark.parametrize(("direction", "sign"), [("maximize", 1.0), ("minimize", -1.0)])

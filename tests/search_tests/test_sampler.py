@@ -6,6 +6,7 @@ import warnings
 
 import optuna
 import pytest
+from optuna.trial import TrialState
 
 from search.sampler import make_sampler
 from search.study import StudyRecord
@@ -99,3 +100,23 @@ def test_tpe_follows_what_scored_well():
 def test_unknown_sampler_is_refused():
     with pytest.raises((ValueError, AssertionError)):
         make_sampler("grid", 0, 0)
+
+
+def test_tpe_learns_from_trials_that_wait_at_a_rung() -> None:
+    """Twenty trials wait, none is finished: good ones lie near 0.9, and so do proposals."""
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(20):
+        trial = study.ask()
+        trial.report(-abs(trial.suggest_float("x", 0, 1) - 0.9), 1)
+    distances = []
+    for number in range(20, 40):
+        study.sampler = make_sampler("tpe", 0, number)
+        distances.append(abs(study.ask().suggest_float("x", 0, 1) - 0.9))
+    assert sorted(distances)[10] < 0.25, "random draws would lie about 0.4 away"
+
+
+def test_what_waits_stays_unfinished_in_the_study() -> None:
+    study = optuna.create_study(sampler=make_sampler("tpe", 0, 0))
+    for _ in range(12):
+        study.ask().report(1.0, 1)
+    assert {trial.state for trial in study.get_trials(deepcopy=False)} == {TrialState.RUNNING}

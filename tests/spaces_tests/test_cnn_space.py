@@ -126,6 +126,7 @@ def test_median_draw_is_neither_tiny_nor_huge():
     assert counts[-1] < 20_000_000
 
 
+@pytest.mark.slow
 def test_slowest_draw_costs_less_than_fifty_times_the_plain_network():
     plain = suggest(optuna.trial.FixedTrial(BASELINES["plain"]), TASK).model
     draws = study()

@@ -204,7 +204,7 @@ class _Harmful:
 
 
 def test_pickle_that_calls_a_function_is_refused(capsys) -> None:
-    with pytest.raises(DataError, match=r"asks for (__builtin__|builtins)\.print"):
+    with pytest.raises(DataError, match=r"asks for .*print"):
         _load(pickle.dumps({"data": _Harmful()}, protocol=2))
     assert capsys.readouterr().out == ""
 

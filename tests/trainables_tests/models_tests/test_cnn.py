@@ -246,6 +246,7 @@ def test_configuration_survives_json():
     assert from_json(json.loads(json.dumps(to_json(trial)))) == trial
 
 
+@pytest.mark.slow
 def test_counting_does_not_load_the_compiler():
     code = """
         import sys
