@@ -102,7 +102,7 @@ def _with_defaults(settings: Settings, machine: Machine) -> Settings:
     gpu = machine.gpus > 0 and settings.device != "cpu"
     return replace(
         settings,
-        trials=(100 if gpu else 16) if settings.trials == "auto" else settings.trials,
+        trials=(100 if gpu else 12) if settings.trials == "auto" else settings.trials,
         max_epochs=(
             max(settings.min_epochs, 27 if gpu else 9)
             if settings.max_epochs == "auto"

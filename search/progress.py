@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from search.rungs import expected_epochs
 from search.tables import format_score, format_value
 from trainables.data import ProgressBar
 
@@ -61,7 +62,7 @@ class Progress:
         self.started = time.monotonic()
         # what a resumed search had done before says nothing about how fast this one is
         self._epochs: deque[tuple[float, int]] = deque([(self.started, controller.epochs)])
-        self._ended_before = sum(controller.outcomes[name] for name in TRAINED)
+        self._epochs_before = controller.epochs
         self._next = 0.0
         self._live: Live | None = None
         self._last_line = ""
@@ -143,12 +144,20 @@ class Progress:
 
     def _remaining(self, snapshot: Snapshot) -> float | None:
         guesses = []
-        ended = snapshot.ended - self._ended_before
-        if snapshot.trials is not None and ended >= 2:
-            guesses.append(snapshot.elapsed / ended * (snapshot.trials - snapshot.ended))
+        done = self.controller.epochs - self._epochs_before
+        if snapshot.trials is not None and done:
+            guesses.append(snapshot.elapsed / done * (self._expected_epochs() - self.controller.epochs))
         if self.budget is not None:
             guesses.append(self.budget - snapshot.elapsed)
         return max(0.0, min(guesses)) if guesses else None
+
+    def _expected_epochs(self) -> int:
+        plan = self.controller.plan
+        assert plan.trials is not None
+        if plan.rule == "none":
+            return plan.trials * plan.max_epochs
+        levels = [rung.level for rung in self.controller.rungs]
+        return expected_epochs(levels, plan.trials, plan.reduction_factor)
 
 
 def line(snapshot: Snapshot, metric: str) -> str:

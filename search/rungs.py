@@ -8,7 +8,7 @@ trial never goes on.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 
@@ -76,6 +76,14 @@ def promotable(rung: Rung, reduction_factor: int) -> int | None:
     return None
 
 
-def next_level(levels: Iterable[int], epochs: int) -> int | None:
-    """The first level above `epochs`; None beyond the last."""
-    return next((level for level in levels if level > epochs), None)
+def expected_epochs(levels: Sequence[int], trials: int, reduction_factor: int) -> int:
+    """About how many epochs a search of `trials` takes in all, if one in reduction_factor goes on each time.
+
+    >>> expected_epochs((1, 3, 9), trials=9, reduction_factor=3)
+    21
+    """
+    total, before = 0, 0
+    for position, level in enumerate(levels):
+        total += max(1, trials // reduction_factor**position) * (level - before)
+        before = level
+    return total

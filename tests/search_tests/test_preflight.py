@@ -205,7 +205,7 @@ def test_prepared_search_knows_everything_that_was_auto(space, images):
     images("pets", size=8)
     asked = Settings(space=space("linear_good"), dataset="./pets", data_dir=Path("cache"), min_epochs=12)
     prepared = prepare(asked)
-    assert (prepared.settings.trials, prepared.settings.max_epochs) == (16, 12)
+    assert (prepared.settings.trials, prepared.settings.max_epochs) == (12, 12)
     task = prepared.task
     assert (task.image_size, task.classes, task.train_images, task.max_epochs) == (8, 2, 10, 12)
     assert (prepared.slots.count, prepared.slots.cpus) == (2, 1)

@@ -171,7 +171,7 @@ def test_time_left_is_that_of_the_trials_or_of_the_budget(controller, clock):
     train(controller, 3)
     train(controller, 3)
     clock.now += 10
-    assert (without.snapshot().remaining, short.snapshot().remaining) == (20.0, 5.0)
+    assert (without.snapshot().remaining, short.snapshot().remaining) == (10.0, 5.0)
     clock.now += 10
     assert short.snapshot().remaining == 0.0
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search import rungs
-from search.rungs import Rung, next_level, promotable, rung_levels, survives
+from search.rungs import Rung, expected_epochs, promotable, rung_levels, survives
 
 FACTORS = st.integers(2, 5)
 DISTINCT = st.lists(st.integers(-1000, 1000), min_size=1, max_size=40, unique=True)
@@ -53,8 +53,11 @@ def test_levels_rise_from_the_least_to_the_most_epochs(least, more, factor):
     assert all(high == factor * low for low, high in pairwise(levels[:-1]))
 
 
-def test_next_level_is_the_first_above():
-    assert [next_level((1, 3, 9), epochs) for epochs in (0, 1, 2, 3, 8, 9, 10)] == [1, 3, 3, 9, 9, None, None]
+def test_expected_epochs_are_those_of_successive_halving():
+    assert expected_epochs((1, 3, 9), trials=9, reduction_factor=3) == 9 * 1 + 3 * 2 + 1 * 6
+    assert expected_epochs((1, 3, 9), trials=2, reduction_factor=3) == 2 * 1 + 1 * 2 + 1 * 6, (
+        "one goes all the way"
+    )
 
 
 @given(DISTINCT, FACTORS)
