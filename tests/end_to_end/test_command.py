@@ -70,9 +70,10 @@ class Search:
         self.output = self.process.communicate(timeout=200)[0]
         return self.process.returncode
 
-    def left_over(self, seconds: float = 15) -> list[psutil.Process]:
-        """Processes that it started and that live on."""
-        return psutil.wait_procs(list(self.seen), timeout=seconds)[1]
+    def left_over(self, seconds: float = 30) -> list[psutil.Process]:
+        """Processes that it started and that live on; one that only waits to be reaped does not."""
+        _, alive = psutil.wait_procs(list(self.seen), timeout=seconds)
+        return [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
 
 @contextmanager
