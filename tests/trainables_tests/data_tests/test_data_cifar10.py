@@ -190,7 +190,7 @@ def test_silent_server_is_given_up_on_after_a_moment(data_dir: Path) -> None:
         start = time.perf_counter()
         with pytest.raises(DownloadError, match=r"no answer within 0.3 seconds"):
             download(url, "0" * 32, data_dir / "file", _no_progress, connect_seconds=0.3)
-        assert time.perf_counter() - start < 2
+        assert time.perf_counter() - start < 20  # not the minutes that a system waits by default
 
 
 def test_only_http_is_fetched(data_dir: Path) -> None:

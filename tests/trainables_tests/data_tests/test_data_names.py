@@ -1,6 +1,5 @@
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -72,7 +71,7 @@ def test_data_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
         check_name("digits", tmp_path / "file")
 
 
-def test_check_is_quick_and_imports_nothing_heavy() -> None:
+def test_check_imports_nothing_heavy() -> None:
     code = (
         "import sys\n"
         "from trainables.data import DataError, check_name\n"
@@ -83,6 +82,3 @@ def test_check_is_quick_and_imports_nothing_heavy() -> None:
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3])
-    start = time.perf_counter()
-    check_name("digits")
-    assert time.perf_counter() - start < 0.1
