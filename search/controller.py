@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 import optuna
 
@@ -61,11 +61,22 @@ class LiveTrial:
     failures: int = 0
     lost: int = 0
     seconds: float = 0.0
+    start: int = 0
+    """Level of the first rung that decides about it; it trains on past those below."""
     rows: list[dict[str, Any]] = field(default_factory=list)
     arrivals: dict[str, int] = field(default_factory=dict)
     """The place of each arrival among all of the search, by the rung's level."""
     gone_on: list[int] = field(default_factory=list)
     """Levels of the rungs it went on past."""
+
+
+@runtime_checkable
+class ChoosesStart(Protocol):
+    """A sampler that knows of rungs whose scores say too little to stop a trial there."""
+
+    def starting_rung(self, study: optuna.Study, number: int, levels: Sequence[int]) -> int:
+        """The level, one of `levels` (epochs, rising), up to which trial `number` trains undecided."""
+        ...
 
 
 class Controller:
@@ -157,7 +168,7 @@ class Controller:
         trial.seconds += float(row.get("seconds", 0.0))
         self.record.report(number, epoch, score)
         self.record.note(number, {"epochs": trial.rows, "seconds": trial.seconds})
-        rung = self._rung_at.get(epoch)
+        rung = self._rung_at.get(epoch) if epoch >= trial.start else None
         if not all(math.isfinite(value) for value in (score, *_numbers(row))):
             if rung is not None:
                 self._arrive(number, rung, math.nan)
@@ -294,9 +305,10 @@ class Controller:
             seconds=facts.get("seconds", 0.0),
             rows=list(facts.get("epochs", ())),
             arrivals=dict(facts.get("arrivals", {})),
+            start=facts.get("start", 0),
             gone_on=list(facts.get("gone_on", ())),
         )
-        rung = self._rung_at.get(epochs)
+        rung = self._rung_at.get(epochs) if epochs >= self.live[number].start else None
         if rung is None or number in rung.gone_on:
             return
         # it stands at a rung: it waits there, or was cut off before the decision was written down
@@ -315,12 +327,14 @@ class Controller:
         for _ in range(INFEASIBLE_IN_A_ROW):
             number = self.asked
             baseline = self._baselines.pop(0) if self._baselines else None
-            asked, config = self.record.ask(self._sampler(number), self._suggest, baseline)
+            sampler = self._sampler(number)
+            asked, config = self.record.ask(sampler, self._suggest, baseline)
             assert asked == number
             self.asked += 1
             reason, facts = self._limit(config)
-            self.record.begin(number, facts)
-            self.live[number] = LiveTrial(config, "interrupted")
+            start = self._start(sampler, number) if baseline is None else 0
+            self.record.begin(number, {**facts, **({"start": start} if start else {})})
+            self.live[number] = LiveTrial(config, "interrupted", start=start)
             if reason is None:
                 return number
             self.ended(number, infeasible=reason)
@@ -328,6 +342,14 @@ class Controller:
             f"{INFEASIBLE_IN_A_ROW} proposals in a row may not be trained, the last one because {reason}: "
             "raise the limit or narrow the space"
         )
+
+    def _start(self, sampler: optuna.samplers.BaseSampler, number: int) -> int:
+        """Level of the first rung that decides about a new trial: the lowest, or what its sampler says."""
+        if not isinstance(sampler, ChoosesStart) or self.plan.rule == "none":
+            return 0
+        levels = [rung.level for rung in self.rungs]
+        start = sampler.starting_rung(self.record.study, number, levels)
+        return 0 if start == levels[0] else start
 
     def _give_out(self, number: int) -> Work:
         trial = self.live[number]

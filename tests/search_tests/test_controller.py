@@ -317,3 +317,39 @@ def test_an_outcome_without_its_state_is_decided_again(tmp_path: Path) -> None:
     work = again.next_work()
     assert work is not None
     assert work.trial == 0
+
+
+class StartsAt(optuna.samplers.RandomSampler):
+    def __init__(self, level: int, seed: int) -> None:
+        super().__init__(seed=seed)
+        self.level = level
+
+    def starting_rung(self, study: optuna.Study, number: int, levels: Any) -> int:
+        assert list(levels) == [1, 3, 9]
+        return self.level if number % 2 else 1
+
+
+@pytest.mark.parametrize("rule", ["stop", "promote"])
+def test_a_sampler_may_let_a_trial_train_past_the_lower_rungs_undecided(rule: Rule, tmp_path: Path) -> None:
+    plan = Plan(min_epochs=1, max_epochs=9, reduction_factor=3, rule=rule, trials=6)
+    record = StudyRecord("test", "maximize", sqlite_url(tmp_path / "study.db"))
+
+    def build(record: StudyRecord) -> Controller:
+        return Controller(record, plan, suggest=suggest, sampler=lambda n: StartsAt(3, n))
+
+    controller = build(record)
+    first, second = controller.next_work(), controller.next_work()
+    assert first is not None
+    assert second is not None
+    controller.report(first.trial, row(1), 0.9)
+    assert controller.report(second.trial, row(1), 0.1), "the worst so far, but nobody asks yet"
+    assert list(controller.rungs[0].scores) == [first.trial]
+    assert controller.report(second.trial, row(2), 0.1)
+    record.close()
+    again = build(StudyRecord.reopen(sqlite_url(tmp_path / "study.db")))
+    assert list(again.rungs[0].scores) == [first.trial]
+    assert again.live[second.trial].start == 3
+    assert again.next_work() is not None
+    again.report(second.trial, row(3), 0.2)
+    assert list(again.rungs[1].scores) == [second.trial]
+    again.record.close()
