@@ -8,75 +8,22 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, cast, runtime_checkable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, cast
 
 import optuna
 
-from search.rungs import Rung, promotable, rung_levels, survives
+from search.ahead import ProposedAhead
+from search.ladder import Ladder, Rule
+from search.rungs import Rung
 from search.settings import UsageError
-from search.study import UNSCORED, Outcome, StudyRecord
+from search.study import IMPORTED, UNSCORED, Outcome, StudyRecord
+from search.work import ChoosesStart, LiveTrial, Plan, State, Work
 
-Rule = Literal["stop", "promote", "none"]
-State = Literal["running", "waiting", "interrupted"]
+__all__ = ["Controller", "LiveTrial", "Plan", "Rule", "State", "Work"]
 
 INFEASIBLE_IN_A_ROW = 100
 LOST_WORKERS = 3
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What bounds a search and moves it."""
-
-    min_epochs: int
-    max_epochs: int
-    reduction_factor: int
-    rule: Rule
-    trials: int | None
-    """Configurations to train; None where only time ends the search."""
-    retries: int = 0
-    """How often a trial that raised an exception is given out again."""
-
-
-@dataclass(frozen=True)
-class Work:
-    """A stint to be done: train this trial on, until `report` says stop."""
-
-    trial: int
-    stint: int
-    config: Any
-    known_epochs: int
-    """Epochs already on record; training goes on from the checkpoint that has them, if there is one."""
-
-
-@dataclass
-class LiveTrial:
-    """A trial without an outcome."""
-
-    config: Any
-    state: State
-    epochs: int = 0
-    stints: int = 0
-    failures: int = 0
-    lost: int = 0
-    seconds: float = 0.0
-    start: int = 0
-    """Level of the first rung that decides about it; it trains on past those below."""
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    arrivals: dict[str, int] = field(default_factory=dict)
-    """The place of each arrival among all of the search, by the rung's level."""
-    gone_on: list[int] = field(default_factory=list)
-    """Levels of the rungs it went on past."""
-
-
-@runtime_checkable
-class ChoosesStart(Protocol):
-    """A sampler that knows of rungs whose scores say too little to stop a trial there."""
-
-    def starting_rung(self, study: optuna.Study, number: int, levels: Sequence[int]) -> int:
-        """The level, one of `levels` (epochs, rising), up to which trial `number` trains undecided."""
-        ...
 
 
 class Controller:
@@ -100,14 +47,17 @@ class Controller:
         self._suggest, self._sampler = suggest, sampler
         self._limit = limit or (lambda config: (None, {}))
         self._baselines = list((baselines or {}).items())
-        levels = rung_levels(plan.min_epochs, plan.max_epochs, plan.reduction_factor)
-        self.rungs = [Rung(level) for level in levels]
-        self._rung_at = {rung.level: rung for rung in self.rungs}
+        self.ladder = Ladder(plan.min_epochs, plan.max_epochs, plan.reduction_factor, plan.rule)
         self.live: dict[int, LiveTrial] = {}
+        self._interrupted: dict[int, None] = {}  # a set that keeps its order
+        self._waiting = 0
         self.outcomes: dict[Outcome, int] = dict.fromkeys(
             ("complete", "pruned", "diverged", "infeasible", "failed"), 0
         )
         self.asked = 0
+        """The number of the next trial."""
+        self.imported = 0
+        """Trials of another search that the study begins with; none of ours."""
         self.epochs = 0
         """Epochs trained by all trials together."""
         self.recent: deque[Mapping[str, Any]] = deque(maxlen=1000)
@@ -116,6 +66,7 @@ class Controller:
         """Score of each trial at the last epoch trained, where it is a number."""
         self._sign = 1.0 if record.study.direction == optuna.study.StudyDirection.MAXIMIZE else -1.0
         self._arrivals = 0
+        self._ahead: ProposedAhead | None = None
         self._restore()
 
     def best(self) -> int | None:
@@ -130,11 +81,7 @@ class Controller:
     @property
     def finished(self) -> bool:
         """Whether nothing runs and nothing will ever be given out again."""
-        return (
-            not any(trial.state != "waiting" for trial in self.live.values())
-            and not self._more_trials()
-            and self._promotion() is None
-        )
+        return self._idle() and not self._more_trials() and self._promotion() is None
 
     def next_work(self) -> Work | None:
         """The next stint for a free slot; None while there is none, or when the search is finished.
@@ -142,15 +89,35 @@ class Controller:
         First what was interrupted, then the best trial that may be promoted, then a new one.
         Raises UsageError where nothing can be proposed that is allowed to train.
         """
-        for number, trial in self.live.items():
-            if trial.state == "interrupted":
-                return self._give_out(number)
+        if self._interrupted:
+            return self._give_out(next(iter(self._interrupted)))
         promotion = self._promotion()
         if promotion is not None:
             rung, number = promotion
             self._go_on(number, rung)
             return self._give_out(number)
         return self._give_out(self._new_trial()) if self._more_trials() else None
+
+    def prepare(self) -> None:
+        """Propose the next new trial now, while nobody waits for it, from all that is known now.
+
+        It enters the study only when `next_work` gives it out.
+        """
+        if self._more_trials() and not self._baselines:
+            self._ahead = ProposedAhead(self._sampler(self.asked), self.record.study, self.asked, self.epochs)
+
+    @property
+    def prepared_at(self) -> int | None:
+        """How many epochs were known when the next trial was proposed; None where none is."""
+        return self._ahead.epochs if self._ahead is not None and self._ahead.number == self.asked else None
+
+    def observe(self, number: int, facts: Mapping[str, Any], seconds: Mapping[str, float]) -> None:
+        """Take note of what an engine sees of a running stint: facts, and seconds by kind to be added."""
+        stint = self.live[number].stints[-1]
+        spent = stint.get("seconds", {})
+        stint["seconds"] = {kind: spent.get(kind, 0.0) + more for kind, more in seconds.items()}
+        stint.update(facts)
+        self.record.note(number, {**facts, "stints": self.live[number].stints})
 
     def report(self, number: int, row: Mapping[str, Any], score: float) -> bool:
         """Take in one epoch of a trial: its report as numbers, and its score; returns whether to go on.
@@ -168,7 +135,7 @@ class Controller:
         trial.seconds += float(row.get("seconds", 0.0))
         self.record.report(number, epoch, score)
         self.record.note(number, {"epochs": trial.rows, "seconds": trial.seconds})
-        rung = self._rung_at.get(epoch) if epoch >= trial.start else None
+        rung = self.ladder.at(epoch) if epoch >= trial.start else None
         if not all(math.isfinite(value) for value in (score, *_numbers(row))):
             if rung is not None:
                 self._arrive(number, rung, math.nan)
@@ -199,7 +166,7 @@ class Controller:
         if trial.failures > self.plan.retries or trial.lost >= LOST_WORKERS:
             self._end(number, "failed")
         else:
-            trial.state = "interrupted"
+            self._become(number, "interrupted")
 
     def finish(self) -> None:
         """End a finished search for good: what waits at a rung is pruned."""
@@ -209,21 +176,19 @@ class Controller:
 
     def _decide(self, number: int, rung: Rung) -> bool:
         """Whether a trial goes on past a rung below the last."""
-        factor = self.plan.reduction_factor
-        match self.plan.rule:
-            case "none":
+        match self.ladder.verdict(rung, number):
+            case "go on":
                 return self._go_on(number, rung)
             case "stop":
-                if survives(rung, number, factor):
-                    return self._go_on(number, rung)
                 return self._end(number, "pruned")
-            case "promote":
-                self.live[number].state = "waiting"
-                if self._promotion() == (rung, number):
-                    # it would get this very slot back: no need to give it up
-                    self.live[number].state = "running"
-                    return self._go_on(number, rung)
-                return False
+            case "wait":
+                self._become(number, "waiting")
+                promotion = self._promotion()
+                if promotion is None or promotion[1] != number:
+                    return False
+                # it would get this very slot back: no need to give it up
+                self._become(number, "running")
+                return self._go_on(number, rung)
 
     def _arrive(self, number: int, rung: Rung, score: float) -> None:
         rung.arrive(number, score)
@@ -232,42 +197,46 @@ class Controller:
         self.record.note(number, {"arrivals": self.live[number].arrivals})
 
     def _go_on(self, number: int, rung: Rung) -> bool:
-        rung.gone_on.add(number)
+        rung.go_on(number)
         self.live[number].gone_on.append(rung.level)
         self.record.note(number, {"gone_on": self.live[number].gone_on})
         return True
 
     def _promotion(self) -> tuple[Rung, int] | None:
-        """The best trial to promote from the highest rung that has one."""
-        if self.plan.rule != "promote":
-            return None
-        for rung in reversed(self.rungs[:-1]):
-            number = promotable(rung, self.plan.reduction_factor)
-            if number is not None:
-                return rung, number
-        return self._last_promotion()
+        """The trial to promote and the rung it waits at.
 
-    def _last_promotion(self) -> tuple[Rung, int] | None:
-        """When all else is done and no trial has reached the end: the best of those that came furthest.
-
-        A search of a few trials would otherwise end without one that is trained in full.
+        When all else is done and no trial has reached the end, the best of those that came furthest: a
+        search of a few trials would otherwise end without one that is trained in full.
         """
-        busy = any(trial.state != "waiting" for trial in self.live.values())
-        if busy or self._more_trials() or self.outcomes["complete"]:
-            return None
-        for rung in reversed(self.rungs[:-1]):
-            waiting = [n for n in rung.scores if n in self.live and n not in rung.gone_on]
-            if waiting:
-                return rung, max(waiting, key=lambda n: (rung.scores[n], -rung.rank(n)))
-        return None
+        promotion = self.ladder.promotion()
+        if promotion is None and self._idle() and not self._more_trials() and not self.outcomes["complete"]:
+            promotion = self.ladder.furthest()
+        return promotion
+
+    def _idle(self) -> bool:
+        """Whether every trial without an outcome waits at a rung."""
+        return self._waiting == len(self.live)
+
+    def _become(self, number: int, state: State) -> None:
+        trial = self.live[number]
+        self._waiting += (state == "waiting") - (trial.state == "waiting")
+        trial.state = state
+        if state == "interrupted":
+            self._interrupted[number] = None
+        else:
+            self._interrupted.pop(number, None)
 
     def _more_trials(self) -> bool:
-        return self.plan.trials is None or self.asked - self.outcomes["infeasible"] < self.plan.trials
+        if self.plan.trials is None:
+            return True
+        return self.asked - self.imported - self.outcomes["infeasible"] < self.plan.trials
 
     def _restore(self) -> None:
         """Take up an earlier search from its record: rungs, outcomes, and trials without one."""
-        trials = self.record.trials()
-        self.asked = len(trials)
+        everything = self.record.trials()
+        self.asked = len(everything)
+        trials = [trial for trial in everything if IMPORTED not in trial.user_attrs]
+        self.imported = len(everything) - len(trials)
         given = {trial.user_attrs.get("baseline") for trial in trials}
         self._baselines = [item for item in self._baselines if item[0] not in given]
         arrivals = []
@@ -282,14 +251,22 @@ class Controller:
                 self.scores[trial.number] = trial.intermediate_values[last]
             for level, place in facts.get("arrivals", {}).items():
                 arrivals.append((place, trial.number, int(level), trial.intermediate_values[int(level)]))
-            for level in facts.get("gone_on", ()):
-                self._rung_at[level].gone_on.add(trial.number)
         for place, number, level, score in sorted(arrivals):
-            self._rung_at[level].arrive(number, self._sign * score)
+            self._rung(level).arrive(number, self._sign * score)
             self._arrivals = place
+        for trial in trials:
+            for level in trial.user_attrs.get("gone_on", ()):
+                self._rung(level).go_on(trial.number)
+            if trial.state.is_finished():
+                self.ladder.leave(trial.number)
         for trial in trials:
             if not trial.state.is_finished():
                 self._take_up(trial)
+
+    def _rung(self, level: int) -> Rung:
+        rung = self.ladder.at(level)
+        assert rung is not None
+        return rung
 
     def _take_up(self, trial: optuna.trial.FrozenTrial) -> None:
         """A trial that an earlier search left without an outcome."""
@@ -298,9 +275,8 @@ class Controller:
         number, epochs = trial.number, trial.last_step or 0
         self.live[number] = LiveTrial(
             config,
-            "interrupted",
             epochs=epochs,
-            stints=facts.get("stints", 0),
+            stints=list(facts.get("stints", ())),
             failures=facts.get("failures", 0),
             seconds=facts.get("seconds", 0.0),
             rows=list(facts.get("epochs", ())),
@@ -308,7 +284,8 @@ class Controller:
             start=facts.get("start", 0),
             gone_on=list(facts.get("gone_on", ())),
         )
-        rung = self._rung_at.get(epochs) if epochs >= self.live[number].start else None
+        self._become(number, "interrupted")
+        rung = self.ladder.at(epochs) if epochs >= self.live[number].start else None
         if rung is None or number in rung.gone_on:
             return
         # it stands at a rung: it waits there, or was cut off before the decision was written down
@@ -318,7 +295,7 @@ class Controller:
         if epochs >= self.plan.max_epochs:
             self._end(number, "complete", score)
         elif self.plan.rule == "promote":
-            self.live[number].state = "waiting"
+            self._become(number, "waiting")
         else:
             self._decide(number, rung)
 
@@ -328,13 +305,15 @@ class Controller:
             number = self.asked
             baseline = self._baselines.pop(0) if self._baselines else None
             sampler = self._sampler(number)
-            asked, config = self.record.ask(sampler, self._suggest, baseline)
+            ahead = self._ahead if self.prepared_at is not None and baseline is None else None
+            asked, config = self.record.ask(ahead or sampler, self._suggest, baseline)
             assert asked == number
-            self.asked += 1
+            self.asked, self._ahead = self.asked + 1, None
             reason, facts = self._limit(config)
             start = self._start(sampler, number) if baseline is None else 0
             self.record.begin(number, {**facts, **({"start": start} if start else {})})
-            self.live[number] = LiveTrial(config, "interrupted", start=start)
+            self.live[number] = LiveTrial(config, start=start)
+            self._become(number, "interrupted")
             if reason is None:
                 return number
             self.ended(number, infeasible=reason)
@@ -347,19 +326,20 @@ class Controller:
         """Level of the first rung that decides about a new trial: the lowest, or what its sampler says."""
         if not isinstance(sampler, ChoosesStart) or self.plan.rule == "none":
             return 0
-        levels = [rung.level for rung in self.rungs]
-        start = sampler.starting_rung(self.record.study, number, levels)
-        return 0 if start == levels[0] else start
+        start = sampler.starting_rung(self.record.study, number, self.ladder.levels)
+        return 0 if start == self.plan.min_epochs else start
 
     def _give_out(self, number: int) -> Work:
         trial = self.live[number]
-        trial.state = "running"
-        trial.stints += 1
+        self._become(number, "running")
+        trial.stints.append({"from_epoch": trial.epochs})
         self.record.note(number, {"stints": trial.stints})
-        return Work(number, trial.stints - 1, trial.config, trial.epochs)
+        return Work(number, len(trial.stints) - 1, trial.config, trial.epochs)
 
     def _end(self, number: int, outcome: Outcome, score: float | None = None) -> bool:
+        self._become(number, "running")
         del self.live[number]
+        self.ladder.leave(number)
         self.outcomes[outcome] += 1
         if outcome in UNSCORED:
             self.scores.pop(number, None)

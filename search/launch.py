@@ -21,7 +21,8 @@ from search.results import (
 )
 from search.resume import DriverLock, hashes, own_modules
 from search.sampler import samplers
-from search.study import StudyRecord, sqlite_url
+from search.database import sqlite_url
+from search.study import StudyRecord
 from trainables.checkpoint import code_hash, identity
 from trainables.config import to_json
 from trainables.models.size import count_parameters
@@ -156,7 +157,7 @@ class _StintMaker:
 
     def __init__(self, prepared: Prepared, controller: Controller, modules: list[ModuleType]) -> None:
         self.prepared = prepared
-        self.rungs = tuple(rung.level for rung in controller.rungs)
+        self.rungs = tuple(rung.level for rung in controller.ladder.rungs)
         self.code = code_hash(*modules)
 
     def __call__(self, work: Work) -> Stint:

@@ -120,7 +120,7 @@ class Progress:
         snapshot = Snapshot(
             states=states,
             trials=controller.plan.trials,
-            rungs=[(r.level, len(r.scores), len(r.gone_on)) for r in controller.rungs],
+            rungs=[(r.level, len(r.scores), len(r.gone_on)) for r in controller.ladder.rungs],
             best=self._best(),
             epochs_per_second=epochs_per_second,
             images_per_second=self._images_per_second(states["running"]),
@@ -156,7 +156,7 @@ class Progress:
         assert plan.trials is not None
         if plan.rule == "none":
             return plan.trials * plan.max_epochs
-        levels = [rung.level for rung in self.controller.rungs]
+        levels = [rung.level for rung in self.controller.ladder.rungs]
         return expected_epochs(levels, plan.trials, plan.reduction_factor)
 
 

@@ -159,7 +159,7 @@ class Results:
     """What a search found. Also opens a run of another day: `Results("results/NAME")`."""
 
     def __init__(self, folder: Path | str) -> None:
-        from search.study import load_study
+        from search.database import load_study
 
         self.folder = RunFolder(Path(folder))
         self.study: optuna.Study = load_study(self.folder.database)

@@ -8,8 +8,11 @@ trial never goes on.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+_Key = tuple[float, int, int]  # negative score, place of arrival, trial: in order of rank
 
 
 def rung_levels(min_epochs: int, max_epochs: int, reduction_factor: int) -> tuple[int, ...]:
@@ -30,7 +33,10 @@ def rung_levels(min_epochs: int, max_epochs: int, reduction_factor: int) -> tupl
 
 @dataclass
 class Rung:
-    """One decision level: who arrived, in order, with which score, and who went on."""
+    """One decision level: who arrived, in order, with which score, and who went on.
+
+    Kept in order of rank, so that a question costs next to nothing however many have arrived.
+    """
 
     level: int
     """Epochs."""
@@ -38,20 +44,39 @@ class Rung:
     """Score by trial number, in order of arrival."""
     gone_on: set[int] = field(default_factory=set)
     """Trials that went on past this rung."""
+    _keys: dict[int, _Key] = field(default_factory=dict, repr=False)
+    _ranked: list[_Key] = field(default_factory=list, repr=False)
+    _staying: list[_Key] = field(default_factory=list, repr=False)
 
     def arrive(self, trial: int, score: float) -> None:
         """Note a trial's score. A trial that arrives again, after a crash, keeps its first score."""
-        self.scores.setdefault(trial, score if math.isfinite(score) else -math.inf)
+        if trial in self.scores:
+            return
+        score = score if math.isfinite(score) else -math.inf
+        key = (-score, len(self.scores), trial)
+        self.scores[trial], self._keys[trial] = score, key
+        insort(self._ranked, key)
+        if score > -math.inf:
+            insort(self._staying, key)
 
     def rank(self, trial: int) -> int:
         """1 for the best; of equal scores the earlier arrival ranks higher."""
-        own = self.scores[trial]
-        better = sum(score > own for score in self.scores.values())
-        for other, score in self.scores.items():
-            if other == trial:
-                break
-            better += score == own
-        return better + 1
+        return bisect_left(self._ranked, self._keys[trial]) + 1
+
+    def go_on(self, trial: int) -> None:
+        """Note that a trial that arrived goes on past this rung."""
+        self.gone_on.add(trial)
+        self.leave(trial)
+
+    def leave(self, trial: int) -> None:
+        """Note that a trial can not go on from here any more: it did, or it has ended."""
+        place = bisect_left(self._staying, self._keys[trial])
+        if self._staying[place : place + 1] == [self._keys[trial]]:
+            del self._staying[place]
+
+    def best_staying(self) -> int | None:
+        """The best of those that may still go on; a score that is not finite never may."""
+        return self._staying[0][-1] if self._staying else None
 
 
 def survives(rung: Rung, trial: int, reduction_factor: int) -> bool:
@@ -65,15 +90,11 @@ def survives(rung: Rung, trial: int, reduction_factor: int) -> bool:
 
 
 def promotable(rung: Rung, reduction_factor: int) -> int | None:
-    """The promoting rule: the best trial not yet promoted among the top floor(n / reduction_factor)."""
-    count = len(rung.scores) // reduction_factor
-    if count <= len(rung.gone_on):
+    """The promoting rule: the best trial not yet promoted, if among the top floor(n / reduction_factor)."""
+    trial = rung.best_staying()
+    if trial is None or rung.rank(trial) > len(rung.scores) // reduction_factor:
         return None
-    order = sorted(rung.scores, key=lambda trial: -rung.scores[trial])  # stable: earlier arrival first
-    for trial in order[:count]:
-        if trial not in rung.gone_on and rung.scores[trial] > -math.inf:
-            return trial
-    return None
+    return trial
 
 
 def expected_epochs(levels: Sequence[int], trials: int, reduction_factor: int) -> int:

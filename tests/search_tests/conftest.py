@@ -9,7 +9,8 @@ import hypothesis
 import pytest
 
 from search.results import RunFolder
-from search.study import StudyRecord, open_storage, sqlite_url
+from search.database import open_storage, sqlite_url
+from search.study import StudyRecord
 
 # a busy machine is no failure, and neither is a search for examples that finds one only today
 hypothesis.settings.register_profile("here", deadline=None, derandomize=True)

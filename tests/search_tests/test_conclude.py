@@ -9,7 +9,8 @@ from search.conclude import announce, conclude
 from search.results import Results, RunFolder
 from search.settings import Settings
 from search.slots import Slots
-from search.study import StudyRecord, sqlite_url
+from search.database import sqlite_url
+from search.study import StudyRecord
 from trainables.config import Task
 
 COMMAND = "uv run python -m search.run --space=cnn --trials=3 --storage=/data/[a]/" + "x" * 90

@@ -14,7 +14,8 @@ from optuna.trial import TrialState
 
 from search.controller import Controller, Plan, Rule, Work
 from search.settings import UsageError
-from search.study import StudyRecord, sqlite_url
+from search.database import sqlite_url
+from search.study import StudyRecord
 
 Score = Callable[[int, int], float]
 RULES: tuple[Rule, ...] = ("stop", "promote", "none")
@@ -343,13 +344,13 @@ def test_a_sampler_may_let_a_trial_train_past_the_lower_rungs_undecided(rule: Ru
     assert second is not None
     controller.report(first.trial, row(1), 0.9)
     assert controller.report(second.trial, row(1), 0.1), "the worst so far, but nobody asks yet"
-    assert list(controller.rungs[0].scores) == [first.trial]
+    assert list(controller.ladder.rungs[0].scores) == [first.trial]
     assert controller.report(second.trial, row(2), 0.1)
     record.close()
     again = build(StudyRecord.reopen(sqlite_url(tmp_path / "study.db")))
-    assert list(again.rungs[0].scores) == [first.trial]
+    assert list(again.ladder.rungs[0].scores) == [first.trial]
     assert again.live[second.trial].start == 3
     assert again.next_work() is not None
     again.report(second.trial, row(3), 0.2)
-    assert list(again.rungs[1].scores) == [second.trial]
+    assert list(again.ladder.rungs[1].scores) == [second.trial]
     again.record.close()

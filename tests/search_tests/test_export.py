@@ -4,7 +4,8 @@ import pytest
 
 from search.export import main
 from search.results import RunFolder
-from search.study import StudyRecord, sqlite_url
+from search.database import sqlite_url
+from search.study import StudyRecord
 from search.tables import render
 
 
@@ -17,7 +18,7 @@ def exported(capsys, *words: str) -> str:
 
 @pytest.mark.parametrize("form", ["md", "csv", "json", "yaml", "latex", "html"])
 def test_every_format_is_what_the_tables_render(run_folder, capsys, form):
-    from search.study import load_study
+    from search.database import load_study
 
     text = exported(capsys, str(run_folder.path), "--format", form)
     assert text == render(load_study(run_folder.database), form, 10)

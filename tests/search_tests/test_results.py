@@ -12,7 +12,8 @@ from search.preflight import Prepared
 from search.results import Results, RunFolder, free_bytes, make_folder, nearest_existing, write_settings
 from search.settings import Settings, UsageError
 from search.slots import Slots
-from search.study import StudyRecord, sqlite_url
+from search.database import sqlite_url
+from search.study import StudyRecord
 from spaces import Space
 from trainables.config import ModelConfig, OptimizerConfig, Task, TrialConfig, to_json
 from trainables.data import Dataset, Part

@@ -113,23 +113,34 @@ def test_promotion_is_the_best_not_yet_promoted_of_the_top(scores, factor, data)
     rung = filled(scores)
     order = np.lexsort((np.arange(len(scores)), [-s if math.isfinite(s) else math.inf for s in scores]))
     top = [int(t) for t in order[: len(scores) // factor]]
-    rung.gone_on = data.draw(st.sets(st.sampled_from(range(len(scores)))))
+    for trial in data.draw(st.sets(st.sampled_from(range(len(scores))))):
+        rung.go_on(trial)
     allowed = [t for t in top if t not in rung.gone_on and math.isfinite(scores[t])]
-    expected = allowed[0] if allowed and len(rung.gone_on) < len(scores) // factor else None
-    assert promotable(rung, factor) == expected
+    assert promotable(rung, factor) == (allowed[0] if allowed else None)
 
 
 @given(SCORES, FACTORS)
-def test_promotion_ends_at_one_in_the_reduction_factor(scores, factor):
+def test_trials_are_promoted_once_and_only_from_the_top(scores, factor):
     rung, promoted = Rung(1), []
     for trial, score in enumerate(scores):
         rung.arrive(trial, score)
         while (chosen := promotable(rung, factor)) is not None:
             assert math.isfinite(scores[chosen])
+            assert rung.rank(chosen) <= (trial + 1) // factor
             promoted.append(chosen)
-            rung.gone_on.add(chosen)
-        assert len(rung.gone_on) <= len(rung.scores) // factor
+            rung.go_on(chosen)
     assert len(set(promoted)) == len(promoted)
+
+
+@given(SCORES, FACTORS, st.data())
+def test_trial_that_ended_keeps_its_rank_and_is_not_promoted(scores, factor, data):
+    rung = filled(scores)
+    ranks = {trial: rung.rank(trial) for trial in rung.scores}
+    ended = data.draw(st.sampled_from(range(len(scores))))
+    rung.leave(ended)
+    rung.leave(ended)
+    assert promotable(rung, factor) != ended
+    assert {trial: rung.rank(trial) for trial in rung.scores} == ranks
 
 
 @given(st.floats(), FACTORS)

@@ -10,8 +10,9 @@ import pytest
 import sqlalchemy
 from optuna.trial import TrialState
 
-import search.study
-from search.study import StudyRecord, load_study, open_storage, sqlite_url
+import search.database
+from search.database import load_study, open_storage, sqlite_url
+from search.study import StudyRecord
 
 OUTCOMES = {
     "complete": TrialState.COMPLETE,
@@ -114,7 +115,7 @@ def test_epoch_reported_twice_keeps_its_first_value(stored, new_trial, tmp_path)
 
 def test_reports_wait_for_a_flush_and_an_end_does_not(new_database, new_trial, tmp_path, monkeypatch):
     clock = SimpleNamespace(now=100.0, monotonic=lambda: clock.now)
-    monkeypatch.setattr(search.study, "time", clock)
+    monkeypatch.setattr(search.database, "time", clock)
     new_database(tmp_path / "study.db")
     stored = StudyRecord("mine", "maximize", sqlite_url(tmp_path / "study.db"))
 
@@ -124,7 +125,7 @@ def test_reports_wait_for_a_flush_and_an_end_does_not(new_database, new_trial, t
     number = new_trial(stored, {"lr": 0.5}, {1: 0.25})
     stored.flush()
     assert on_disk() == {}
-    clock.now += search.study.COMMIT_SECONDS
+    clock.now += search.database.COMMIT_SECONDS
     stored.flush()
     assert on_disk() == {1: 0.25}
     stored.report(number, 2, 0.5)

@@ -1,0 +1,180 @@
+"""A study on disk: Optuna's own tables in SQLite or PostgreSQL, written by one process."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial
+
+COMMIT_SECONDS = 1.0
+CONNECT_SECONDS = 10
+
+
+class Database:
+    """One study there: new trials and ends are written at once, reports and notes within a second."""
+
+    def __init__(self, storage: optuna.storages.RDBStorage, study_id: int) -> None:
+        self.storage, self.study_id = storage, study_id
+        self.ids: dict[int, int] = {}
+        """The storage's own id of each trial."""
+        self._scores: list[tuple[int, int, float]] = []
+        self._notes: dict[tuple[int, str], Any] = {}  # a later note of the same name replaces the earlier
+        self._written = time.monotonic()
+
+    @classmethod
+    def create(cls, url: str, name: str, direction: str) -> Database:
+        """A new study. Raises ValueError where one of this name is there already."""
+        storage = open_storage(url)
+        if name in optuna.get_all_study_names(storage):
+            raise ValueError(f"a study called {name!r} is there already: choose another --name")
+        directions = [StudyDirection.MAXIMIZE if direction == "maximize" else StudyDirection.MINIMIZE]
+        return cls(storage, storage.create_new_study(directions, name))
+
+    @classmethod
+    def open(cls, url: str, name: str | None = None) -> tuple[Database, str]:
+        """An earlier study and its name; without `name` the only one. ValueError where there is none."""
+        storage = open_storage(url)
+        name = _search_name(storage, url, name)
+        return cls(storage, storage.get_study_id_from_name(name)), name
+
+    def add(self, trial: FrozenTrial) -> None:
+        """Commit a new trial with its parameters and what is noted so far, in one transaction."""
+        trial_id = self.storage.create_new_trial(self.study_id, template_trial=trial)
+        self.ids[trial.number] = trial_id
+        for key in trial.user_attrs:
+            self._notes.pop((trial.number, key), None)
+
+    def note(self, number: int, key: str, value: Any) -> None:
+        """Note a fact, to be written within a second."""
+        self._notes[number, key] = value
+
+    def report(self, number: int, epoch: int, score: float) -> None:
+        """Note a score, to be written within a second."""
+        self._scores.append((number, epoch, score))
+
+    def finish(self, number: int, trial: FrozenTrial, constraint: str | None) -> None:
+        """Commit all that is noted, then the end of a trial; `constraint` is one that it broke."""
+        self.flush(force=True)
+        trial_id = self.ids[number]
+        for key, value in trial.system_attrs.items():
+            if constraint is not None and key.endswith(f":{constraint}"):
+                self.storage.set_trial_system_attr(trial_id, key, value)
+        self.storage.set_trial_state_values(trial_id, trial.state, trial.values)
+
+    def flush(self, *, force: bool) -> bool:
+        """Write what is noted; without `force` only if the last time was a second ago. Whether it did."""
+        if not force and time.monotonic() - self._written < COMMIT_SECONDS:
+            return False
+        for number, epoch, score in self._scores:
+            self.storage.set_trial_intermediate_value(self.ids[number], epoch, score)
+        self._scores.clear()
+        for (number, key), value in list(self._notes.items()):
+            if number in self.ids:  # else it goes with `add`
+                self.storage.set_trial_user_attr(self.ids[number], key, value)
+                del self._notes[number, key]
+        self._written = time.monotonic()
+        return True
+
+    def close(self) -> None:
+        """Write everything and let the connections go."""
+        self.flush(force=True)
+        self.storage.engine.dispose()
+
+
+def open_storage(url: str) -> optuna.storages.RDBStorage:
+    """The database at `url`, made if it is not there; SQLite is set up for one writer and many readers."""
+    import sqlalchemy
+
+    is_sqlite = url.startswith("sqlite")
+    arguments: dict[str, Any] = {"connect_args": {"timeout": 60}}
+    if not is_sqlite:
+        # a connection that broke meanwhile is made anew; a server that is not there is given up on
+        arguments = {"pool_pre_ping": True, "connect_args": {"connect_timeout": CONNECT_SECONDS}}
+        url = re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url)
+    storage = optuna.storages.RDBStorage(url, engine_kwargs=arguments)
+    if is_sqlite:
+
+        @sqlalchemy.event.listens_for(storage.engine, "connect")
+        def _set_up(connection: Any, _: Any) -> None:
+            # the log makes a commit cheap, and readers never wait for the writer; a killed process loses
+            # nothing, a power cut at most the last commits
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=NORMAL")
+
+        storage.engine.dispose()  # connections made before this hook
+    return storage
+
+
+def sqlite_url(path: Path) -> str:
+    """Address of a SQLite file, whatever characters its path has."""
+    import sqlalchemy
+
+    address = sqlalchemy.URL.create("sqlite", database=str(path.resolve()))
+    return address.render_as_string(hide_password=False)
+
+
+def load_study(path: Path) -> optuna.Study:
+    """The study in a SQLite file, for reading; also while a search writes it.
+
+    Raises ValueError where there is none.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist: give the folder of a run, such as results/NAME")
+    return load_study_at(sqlite_url(path), place=str(path))
+
+
+def load_study_at(url: str, name: str | None = None, *, place: str | None = None) -> optuna.Study:
+    """The study called `name` at `url`, or the only one; an error calls it `place`.
+
+    Raises ValueError where there is none.
+    """
+    import sqlalchemy
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    place = place or url
+    try:
+        storage = open_storage(url)
+        return optuna.load_study(study_name=_search_name(storage, place, name), storage=storage)
+    except sqlalchemy.exc.SQLAlchemyError as error:
+        raise ValueError(f"{place} {_UNREADABLE[url.startswith('sqlite')]}: {reason(error)}") from error
+
+
+_UNREADABLE = {True: "is damaged, or no study", False: "cannot be used"}
+
+
+def reason(error: Exception) -> str:
+    """What the database itself said, in one line, without the statement and the advice around it."""
+    return " ".join(str(error.__cause__ or error).split())
+
+
+def check_database(url: str, name: str, *, resume: bool) -> None:
+    """Raise ValueError unless the database at `url` answers and has a study `name`, or has none yet."""
+    import sqlalchemy
+
+    try:
+        names = optuna.get_all_study_names(open_storage(url))
+    except sqlalchemy.exc.SQLAlchemyError as error:
+        raise ValueError(f"--study-storage {url} cannot be used: {reason(error)}") from error
+    if (name in names) != resume:
+        raise ValueError(
+            f"--study-storage {url} has no study called {name!r}"
+            if resume
+            else f"--study-storage {url} has a study called {name!r} already: choose another --name"
+        )
+
+
+def _search_name(storage: optuna.storages.RDBStorage, place: str, name: str | None) -> str:
+    """The name of the search's own study, whatever its folder is called by now."""
+    names = optuna.get_all_study_names(storage)
+    if name is None and names:
+        return names[0]
+    if name is None or name not in names:
+        raise ValueError(
+            f"{place} holds no study{f' called {name!r}' if name else ''}: it ended before it began"
+        )
+    return name
