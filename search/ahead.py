@@ -13,6 +13,7 @@ class ProposedAhead(optuna.samplers.BaseSampler):
     """What `sampler` proposes for trial `number` of the study as it is now, kept until it is asked for.
 
     The study does not know of it until then. `epochs` says how many epochs were known at that moment.
+    For samplers that have `proposes_ahead`: any other may look for the trial in the study.
     """
 
     def __init__(

@@ -34,6 +34,8 @@ def announce(prepared: Prepared, console: Console) -> None:
         + (f" and {slots.gpus:g} GPU" if slots.gpus else ""),
         f"run     {prepared.folder.path}",
     ]
+    if prepared.transfer.note:
+        lines.append(f"start   {prepared.transfer.note}")
     for name, reason in prepared.skipped.items():
         lines.append(f"baseline {name} is left out: {reason}")
     for line in lines:

@@ -103,8 +103,9 @@ class Controller:
 
         It enters the study only when `next_work` gives it out.
         """
-        if self._more_trials() and not self._baselines:
-            self._ahead = ProposedAhead(self._sampler(self.asked), self.record.study, self.asked, self.epochs)
+        sampler = self._sampler(self.asked)
+        if self._more_trials() and not self._baselines and getattr(sampler, "proposes_ahead", False):
+            self._ahead = ProposedAhead(sampler, self.record.study, self.asked, self.epochs)
 
     @property
     def prepared_at(self) -> int | None:

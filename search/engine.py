@@ -46,13 +46,16 @@ from ray.tune.experiment import Trial as RayTrial  # noqa: E402
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
+from search.budgets import Budgets, UsedUp  # noqa: E402
 from search.controller import Controller, Work  # noqa: E402
 from search.slots import Slots  # noqa: E402
 from trainables.data import Dataset  # noqa: E402
 from trainables.stint import Stint  # noqa: E402
 from trainables.trainable import Trainable  # noqa: E402
 
-StopReason = Literal["finished", "time budget", "interrupted"]
+StopReason = Literal["finished", "interrupted"] | UsedUp
+AHEAD_SECONDS = 1.0
+"""Least time between two proposals made ahead of need, the later from newer scores."""
 MEBIBYTE = 2**20
 
 
@@ -99,19 +102,20 @@ class Engine:
         score: Callable[[Mapping[str, Any]], float],
         *,
         device: str = "auto",
-        deadline: float | None = None,
+        budgets: Budgets | None = None,
         on_step: Callable[[], None] = lambda: None,
         on_end: Callable[[int], None] = lambda number: None,
     ) -> None:
-        """`score` reads the score from an epoch's report; `deadline` is in `time.monotonic()` seconds.
+        """`score` reads the score from an epoch's report.
 
         `on_step` is called many times a second, `on_end` with the number of each trial that has ended.
         """
         self.controller, self.slots, self.dataset = controller, slots, dataset
         self.make_stint, self.score = make_stint, score
-        self.device, self.deadline = device, deadline
+        self.device, self.budgets = device, budgets or Budgets()
         self.on_step, self.on_end = on_step, on_end
         self.stop_requested = threading.Event()
+        self._prepared = (-1, 0.0)  # for which trial a proposal was last made ahead, and when
         self.failure: BaseException | None = None
         self.work: dict[str, Work] = {}  # by Ray's trial id, while the stint lasts
         self.ray_trials: dict[str, RayTrial] = {}
@@ -158,12 +162,25 @@ class Engine:
         if self.controller.finished:
             self.controller.finish()
             return "finished"
-        return "interrupted" if self.stop_requested.is_set() else "time budget"
+        return self.budgets.used_up(self.controller.epochs) or "interrupted"
 
     def should_stop(self) -> bool:
         """Whether to end now, whatever runs."""
-        late = self.deadline is not None and time.monotonic() >= self.deadline
-        return late or self.stop_requested.is_set() or self.failure is not None
+        self.budgets.tick(time.monotonic(), self.slots.gpus * len(self.work))
+        used_up = self.budgets.used_up(self.controller.epochs) is not None
+        return used_up or self.stop_requested.is_set() or self.failure is not None
+
+    def step(self) -> None:
+        """What is done again and again while trials train."""
+        self.on_step()
+        # with one slot a proposal waits for the score before it: nothing may depend on who was faster
+        if self.slots.count > 1 and len(self.work) == self.slots.count:
+            known, now = self.controller.prepared_at, time.monotonic()
+            trial, when = self._prepared
+            stale = known is not None and known < self.controller.epochs and now - when > AHEAD_SECONDS
+            if trial != self.controller.asked or stale:
+                self.controller.prepare()
+                self._prepared = (self.controller.asked, now)
 
     def next_stint(self, ray_id: str) -> Stint | Literal["none", "finished"]:
         """What a free slot does next."""
@@ -183,9 +200,16 @@ class Engine:
         if "infeasible" in result:
             self.controller.ended(work.trial, infeasible=result["infeasible"])
             return self._close(ray_id)
+        rows = result["reports"]
+        spent = {
+            "training": sum(row["seconds"] - row["validation_seconds"] for row in rows),
+            "validation": sum(row["validation_seconds"] for row in rows),
+            "checkpoint": result["checkpoint_seconds"],
+            "setup": result["setup_seconds"],
+        }
         facts = {key: result[key] for key in ("precision", "device", "node")}
-        self.controller.record.note(work.trial, facts)
-        for row in result["reports"]:
+        self.controller.observe(work.trial, facts, spent)
+        for row in rows:
             if not self.controller.report(work.trial, row, self.score(row)):
                 return self._close(ray_id)
         return True
@@ -304,7 +328,7 @@ class _Decisions(_InMemory, FIFOScheduler):
     def choose_trial_to_run(self, tune_controller: Any) -> None:
         # Tune starts pending trials in order by itself; scanning all trials here would grow with the search
         with self.engine.guarded():
-            self.engine.on_step()
+            self.engine.step()
 
 
 class _Stop(_InMemory, tune.Stopper):

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from search.budgets import Budgets
 from search.controller import Controller, Plan, Work
+from search.database import sqlite_url
 from search.engine import Engine, interrupts, local_ray, ship
 from search.preflight import Prepared
 from search.progress import Progress
@@ -16,12 +18,12 @@ from search.results import (
     Results,
     keep_best_model,
     make_folder,
+    study_name,
     write_settings,
     write_tables,
 )
 from search.resume import DriverLock, hashes, own_modules
 from search.sampler import samplers
-from search.database import sqlite_url
 from search.study import StudyRecord
 from trainables.checkpoint import code_hash, identity
 from trainables.config import to_json
@@ -47,8 +49,8 @@ def search(prepared: Prepared, console: Console, *, resume: bool = False) -> Res
     lock = DriverLock(folder)
     lock.take()
     try:
-        write_settings(prepared, hashes(prepared))
-        record = StudyRecord.reopen(sqlite_url(folder.database)) if resume else _new_record(prepared)
+        write_settings(prepared, hashes(prepared.space.module, prepared.dataset))
+        record = _reopened(prepared) if resume else _new_record(prepared)
         try:
             controller = _controller(prepared, record)
             if controller.finished:
@@ -70,16 +72,27 @@ def _run(
 ) -> None:
     """Run the controller's work on Ray until something ends it, and note what that was."""
     settings = prepared.settings
-    spent = float(record.study.user_attrs.get("seconds", 0.0))  # time is counted over all sittings
-    started = time.monotonic() - spent
-    budget = settings.budget_seconds()
-    left = None if budget is None else max(0.0, budget - spent)
-    progress = Progress(console, controller, settings.metric, left, quiet=settings.quiet)
+    known = record.study.user_attrs  # what is spent is counted over all sittings
+    budgets = Budgets(
+        seconds=settings.budget_seconds(),
+        epochs=settings.total_epochs,
+        gpu_seconds=None if settings.gpu_hours is None else 3600 * settings.gpu_hours,
+        spent_seconds=float(known.get("seconds", 0.0)),
+        spent_gpu_seconds=float(known.get("gpu_seconds", 0.0)),
+    )
+    used_up = budgets.used_up(controller.epochs)
+    if used_up is not None:
+        console.print(f"nothing is trained: the {used_up} is used up; give more to go on", highlight=False)
+        return
+    progress = Progress(console, controller, settings.metric, budgets, quiet=settings.quiet)
     keeper = CheckpointKeeper(prepared.folder, controller)
+
+    def spent() -> dict[str, float]:
+        return {"seconds": budgets.spent_seconds, "gpu_seconds": budgets.spent_gpu_seconds}
 
     def on_step() -> None:
         if record.flush():
-            record.set_attributes({"seconds": time.monotonic() - started})
+            record.set_attributes(spent())
         lock.beat()
         progress.update()
 
@@ -92,11 +105,12 @@ def _run(
         _StintMaker(prepared, controller, modules),
         lambda row: float(row[SCORE_OF[settings.metric]]),
         device=settings.device,
-        deadline=None if left is None else time.monotonic() + left,
+        budgets=budgets,
         on_step=on_step,
         on_end=keeper.ended,
     )
     stopped = "failed"
+    budgets.tick(time.monotonic(), 0.0)
     try:
         with (
             local_ray(prepared.slots, _data_bytes(prepared), dashboard=settings.dashboard),
@@ -105,12 +119,22 @@ def _run(
         ):
             stopped = engine.run()
     finally:
-        record.set_attributes({"stopped": stopped, "seconds": time.monotonic() - started})
+        record.set_attributes({"stopped": stopped, **spent()})
+
+
+def _study_url(prepared: Prepared) -> str:
+    url = prepared.settings.study_storage
+    return sqlite_url(prepared.folder.database) if url == "auto" else url
+
+
+def _reopened(prepared: Prepared) -> StudyRecord:
+    here = prepared.settings.study_storage == "auto"
+    return StudyRecord.reopen(_study_url(prepared), None if here else study_name(prepared.folder))
 
 
 def _new_record(prepared: Prepared) -> StudyRecord:
     name = prepared.folder.path.name
-    record = StudyRecord(name, prepared.settings.direction, sqlite_url(prepared.folder.database))
+    record = StudyRecord(name, prepared.settings.direction, _study_url(prepared))
     record.set_attributes(
         {
             "run": name,
@@ -118,8 +142,10 @@ def _new_record(prepared: Prepared) -> StudyRecord:
             "dataset": prepared.dataset.name,
             "note": prepared.dataset.note,
             "metric": prepared.settings.metric,
+            "first": prepared.transfer.first,
         }
     )
+    record.add_imported(prepared.transfer.trials)
     return record
 
 
@@ -148,7 +174,7 @@ def _controller(prepared: Prepared, record: StudyRecord) -> Controller:
         suggest=lambda trial: prepared.space.suggest(trial, task),
         sampler=samplers(settings.sampler, settings.seed),
         limit=limit,
-        baselines=prepared.baselines,
+        baselines={**prepared.baselines, **record.study.user_attrs.get("first", {})},
     )
 
 

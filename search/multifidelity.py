@@ -51,6 +51,8 @@ class MultifidelitySampler(optuna.samplers.BaseSampler):
     of several objectives.
     """
 
+    proposes_ahead = True
+
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
         self._lock = threading.RLock()

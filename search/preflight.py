@@ -7,12 +7,16 @@ import os
 import re
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from search.results import RunFolder, free_bytes, nearest_existing
+from search.database import check_database
+from search.results import RunFolder, free_bytes, nearest_existing, study_name
+from search.resume import hashes, saved_document
+from search.sampler import check_sampler
 from search.settings import Settings, UsageError
 from search.slots import Machine, Slots, slots_for, this_machine
+from search.transfer import Transfer, transfer_from
 from spaces import Space, check_space, load_space, misfits
 from trainables.config import Task
 from trainables.data import Dataset, ProgressFactory, check_name, load_dataset
@@ -36,6 +40,8 @@ class Prepared:
     task: Task
     slots: Slots
     folder: RunFolder
+    transfer: Transfer = field(default_factory=Transfer)
+    """What is taken over from an earlier run."""
 
 
 def check_request(settings: Settings, *, resume: bool = False) -> Space:
@@ -44,6 +50,9 @@ def check_request(settings: Settings, *, resume: bool = False) -> Space:
     Raises UsageError, DataError or SpaceError.
     """
     space = load_space(settings.space)
+    check_sampler(settings.sampler)
+    if settings.start_from is not None and not resume:
+        saved_document(RunFolder(settings.start_from), "--start-from")
     check_name(settings.dataset, settings.data_dir)
     try:
         if settings.name != "auto" and not resume:
@@ -65,6 +74,8 @@ def prepare(settings: Settings, progress: ProgressFactory | None = None, *, resu
     space = check_request(settings, resume=resume)
     machine = this_machine(look_for_gpus=settings.device != "cpu")
     slots = slots_for(settings, machine)
+    if settings.gpu_hours is not None and not slots.gpus:
+        raise UsageError("--gpu-hours is a budget of GPUs, but trials get none here: use --time-budget")
     settings = _with_defaults(settings, machine)
     dataset = load_dataset(
         settings.dataset,
@@ -93,9 +104,16 @@ def prepare(settings: Settings, progress: ProgressFactory | None = None, *, resu
     if name == "auto":
         name = _free_name(settings, space, dataset)
     folder = RunFolder(settings.storage / name)
-    return Prepared(
-        settings, space, baselines if settings.baselines else {}, skipped, dataset, task, slots, folder
-    )
+    if settings.study_storage != "auto":
+        study = study_name(folder) if resume else None
+        check_database(settings.study_storage, study or name, resume=resume)
+    transfer = Transfer()
+    if settings.start_from is not None and not resume:  # later it is on record
+        known = hashes(space.module, dataset)
+        transfer = transfer_from(settings.start_from, space, task, settings.metric, known)
+    if not settings.baselines:
+        baselines = {}
+    return Prepared(settings, space, baselines, skipped, dataset, task, slots, folder, transfer)
 
 
 def _with_defaults(settings: Settings, machine: Machine) -> Settings:

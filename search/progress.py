@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.live import Live
 
+    from search.budgets import Budgets
     from search.controller import Controller
     from search.study import Outcome
 
@@ -55,9 +56,9 @@ class Progress:
     """Watches a controller and shows it. Used as a context manager around the search."""
 
     def __init__(
-        self, console: Console, controller: Controller, metric: str, budget: float | None, *, quiet: bool
+        self, console: Console, controller: Controller, metric: str, budgets: Budgets, *, quiet: bool
     ) -> None:
-        self.console, self.controller, self.metric, self.budget = console, controller, metric, budget
+        self.console, self.controller, self.metric, self.budgets = console, controller, metric, budgets
         self.quiet = quiet
         self.started = time.monotonic()
         # what a resumed search had done before says nothing about how fast this one is
@@ -147,8 +148,7 @@ class Progress:
         done = self.controller.epochs - self._epochs_before
         if snapshot.trials is not None and done:
             guesses.append(snapshot.elapsed / done * (self._expected_epochs() - self.controller.epochs))
-        if self.budget is not None:
-            guesses.append(self.budget - snapshot.elapsed)
+        guesses += self.budgets.seconds_left(done, snapshot.elapsed, self.controller.epochs)
         return max(0.0, min(guesses)) if guesses else None
 
     def _expected_epochs(self) -> int:

@@ -60,6 +60,27 @@ class RunFolder:
         self.write(name, json.dumps(document, indent=2) + "\n")
 
 
+def study_name(folder: RunFolder) -> str | None:
+    """Name of the run's study in a database of many; None where settings.json does not say."""
+    try:
+        name: str | None = json.loads(folder.settings.read_text(encoding="utf-8")).get("study")
+    except (OSError, ValueError):
+        return None
+    return name
+
+
+def open_study(folder: RunFolder) -> optuna.Study:
+    """The study of a run, wherever it lies, for reading. Raises ValueError where there is none."""
+    from search.database import load_study, load_study_at
+
+    try:
+        document = json.loads(folder.settings.read_text(encoding="utf-8"))
+        url = str(document["settings"]["study_storage"])
+    except (OSError, ValueError, KeyError):
+        url = "auto"
+    return load_study(folder.database) if url == "auto" else load_study_at(url, study_name(folder))
+
+
 def write_tables(folder: RunFolder, study: optuna.Study, top: int) -> None:
     """Write best.md, best.csv, best.json and trials.csv from the study as it stands."""
     from search.tables import render, trials_table
@@ -80,7 +101,10 @@ def make_folder(folder: RunFolder) -> None:
 
 
 def write_settings(prepared: Prepared, hashes: dict[str, str]) -> None:
-    """Write what was asked, on which data and with which versions; `hashes` of what must stay the same."""
+    """Write what was asked, on which data and with which versions; `hashes` of what must stay the same.
+
+    The study keeps the name it was made with, whatever the folder is called by now.
+    """
     from search.command_line import command_for
 
     folder, dataset = prepared.folder, prepared.dataset
@@ -90,6 +114,7 @@ def write_settings(prepared: Prepared, hashes: dict[str, str]) -> None:
             # a run of the same name would be refused
             "command": command_for(replace(prepared.settings, name="auto")),
             "settings": prepared.settings.to_json(),
+            "study": study_name(folder) or folder.path.name,
             "dataset": dataset.name,
             "note": dataset.note,
             "class_names": dataset.class_names,
@@ -159,10 +184,8 @@ class Results:
     """What a search found. Also opens a run of another day: `Results("results/NAME")`."""
 
     def __init__(self, folder: Path | str) -> None:
-        from search.database import load_study
-
         self.folder = RunFolder(Path(folder))
-        self.study: optuna.Study = load_study(self.folder.database)
+        self.study: optuna.Study = open_study(self.folder)
 
     @property
     def trials(self) -> pd.DataFrame:

@@ -16,15 +16,18 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from search.results import RunFolder
-from search.settings import Settings, UsageError
+from search.settings import PATHS, Settings, UsageError
 
 if TYPE_CHECKING:
     from search.preflight import Prepared
+    from trainables.data import Dataset
 
 CHANGEABLE = frozenset(
     {
         "trials",
         "time_budget",
+        "total_epochs",
+        "gpu_hours",
         "cpus_per_trial",
         "gpus_per_trial",
         "max_concurrent",
@@ -35,22 +38,23 @@ CHANGEABLE = frozenset(
         "top",
         "quiet",
         "dashboard",
+        "study_storage",
     }
 )
-"""Settings that a resume may change: budgets, resources, and what is shown."""
+"""Settings that a resume may change: budgets, resources, what is shown, and where a database is now."""
 
 HEARTBEAT_SECONDS = 10.0
 STALE_SECONDS = 60.0
 
 
-def saved_document(folder: RunFolder) -> dict[str, Any]:
-    """What settings.json says. Raises UsageError where the folder holds no run."""
+def saved_document(folder: RunFolder, option: str = "--resume") -> dict[str, Any]:
+    """What settings.json says. Raises UsageError, naming `option`, where the folder holds no run."""
     try:
         document: dict[str, Any] = json.loads(folder.settings.read_text(encoding="utf-8"))
         return document
     except FileNotFoundError as error:
         raise UsageError(
-            f"there is no run to resume in {folder.path}: give the folder of a run, such as results/NAME"
+            f"{option}: there is no run in {folder.path}: give the folder of a run, such as results/NAME"
         ) from error
     except (OSError, json.JSONDecodeError) as error:
         raise UsageError(f"{folder.settings} cannot be read: {error}") from error
@@ -66,8 +70,7 @@ def saved_settings(folder: RunFolder) -> Settings:
         raise UsageError(f"{folder.settings} was written by another version: unknown {', '.join(unknown)}")
     # the data set that was found then, not what `auto` might find today
     values |= {"dataset": document["dataset"], "name": folder.path.name, "storage": folder.path.parent}
-    if values.get("data_dir") is not None:
-        values["data_dir"] = Path(values["data_dir"])
+    values |= {key: Path(values[key]) for key in PATHS if values.get(key) is not None}
     return Settings(**values)
 
 
@@ -82,17 +85,12 @@ def check_changes(saved: Settings, asked: Settings) -> None:
             )
 
 
-def hashes(prepared: Prepared) -> dict[str, str]:
-    """What must be the same for trials of two sittings to be comparable."""
+def hashes(space: str, dataset: Dataset) -> dict[str, str]:
+    """What must be the same for trials of two sittings to be comparable; `space` is its module."""
     from trainables.checkpoint import code_hash
 
-    module = sys.modules[prepared.space.module]
-    space = hashlib.sha256(inspect.getsource(module).encode()).hexdigest()[:16]
-    return {
-        "data": prepared.dataset.fingerprint,
-        "space": space,
-        "code": code_hash(*own_modules(prepared.space.module)),
-    }
+    source = hashlib.sha256(inspect.getsource(sys.modules[space]).encode()).hexdigest()[:16]
+    return {"data": dataset.fingerprint, "space": source, "code": code_hash(*own_modules(space))}
 
 
 def check_unchanged(prepared: Prepared) -> Prepared:
@@ -107,7 +105,8 @@ def check_unchanged(prepared: Prepared) -> Prepared:
         "space": f"the space {prepared.space.name}",
         "code": "the training code",
     }
-    changed = [names[key] for key, value in hashes(prepared).items() if before.get(key) != value]
+    now = hashes(prepared.space.module, prepared.dataset)
+    changed = [names[key] for key, value in now.items() if before.get(key) != value]
     if changed:
         raise UsageError(
             f"{' and '.join(changed)} changed since {prepared.folder.path} began, so new scores could not be "

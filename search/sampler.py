@@ -30,6 +30,12 @@ def samplers(name: str, seed: int) -> Callable[[int], optuna.samplers.BaseSample
     return lambda number: make(derive_seed(seed, "proposal", number))
 
 
+def check_sampler(name: str) -> None:
+    """Raise ValueError unless `name` leads to an Optuna sampler."""
+    if name not in BUILT_IN:  # those are sound, and take long to import
+        make_sampler(name, 0, 0)
+
+
 def make_sampler(name: str, seed: int, number: int) -> optuna.samplers.BaseSampler:
     """The sampler that proposes trial `number`; see `samplers`, which is quicker for many of them."""
     return samplers(name, seed)(number)
@@ -53,11 +59,14 @@ def _own(name: str) -> Callable[[int], optuna.samplers.BaseSampler]:
         raise ValueError(f"a sampler must be one of {', '.join(BUILT_IN)} or module:function, not {name!r}")
     try:
         make = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"sampler {name!r} cannot be imported: {error}") from error
+    except Exception as error:  # a user's module may raise anything
+        raise ValueError(f"sampler {name!r} cannot be imported: {error!r:.300}") from error
 
     def checked(seed: int) -> optuna.samplers.BaseSampler:
-        sampler = make(seed)
+        try:
+            sampler = make(seed)
+        except Exception as error:
+            raise ValueError(f"sampler {name!r} raised {error!r:.300}") from error
         if not isinstance(sampler, optuna.samplers.BaseSampler):
             raise ValueError(f"sampler {name!r} made a {type(sampler).__name__}, not an Optuna sampler")
         return sampler

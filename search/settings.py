@@ -10,15 +10,18 @@ import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from trainables.config import require, require_choice
 
 Auto = Literal["auto"]
 Metric = Literal["accuracy", "macro_f1", "loss"]
-SamplerName = Literal["tpe", "random"]
 AshaRule = Literal["promote", "stop", "none"]
 Device = Literal["auto", "cpu", "cuda"]
 PrecisionOption = Literal["auto", "fp32", "bf16"]
+
+
+PATHS = ("data_dir", "storage", "start_from")
 
 
 class UsageError(ValueError):
@@ -50,6 +53,10 @@ class SearchSettings:
     """Configurations to train; auto is 12 on a CPU and 100 on GPUs."""
     time_budget: str = "none"
     """Wall time after which the search ends, such as 90s, 30m or 2h."""
+    total_epochs: int | None = None
+    """Epochs, of all trials together, after which the search ends."""
+    gpu_hours: float | None = None
+    """GPU-hours after which the search ends: the time that trials hold a GPU, times their share of it."""
     max_epochs: int | Auto = "auto"
     """Epochs of a trial that is never stopped; auto is 9 on a CPU and 27 on GPUs."""
     min_epochs: int = 1
@@ -59,8 +66,13 @@ class SearchSettings:
     asha: AshaRule = "promote"
     """promote: trials wait at each rung, and the best of them go on; stop: a trial that is not among the
     best when it comes to a rung is stopped; none: every trial is trained to the end."""
-    sampler: SamplerName = "tpe"
-    """What proposes configurations: Optuna's TPE, or random draws."""
+    sampler: str = "multifidelity"
+    """What proposes configurations: multifidelity (a Gaussian process on the highest rung that enough trials
+    have reached), tpe (Optuna's), random, or module:function for a function from a seed to an Optuna sampler
+    of your own."""
+    start_from: Path | None = None
+    """Folder of an earlier run over the same space: its best configurations are trained first, and where
+    data and training are the same as well, the sampler learns from all its trials."""
     metric: Metric = "accuracy"
     """Validation score to search for; loss is minimized."""
     max_params: int | None = None
@@ -99,6 +111,9 @@ class OutputSettings:
     """Name of the run, its folder in --storage; auto is made of space, data set and time."""
     storage: Path = Path("results")
     """Folder that holds the run folders."""
+    study_storage: str | Auto = "auto"
+    """Database of the study; auto is a SQLite file in the run folder. A PostgreSQL server is named as
+    postgresql://user@host/database, its password by PGPASSWORD or ~/.pgpass."""
     top: int = 10
     """Trials in the tables; baselines are always there."""
     quiet: bool = False
@@ -118,7 +133,7 @@ class Settings(OutputSettings, ResourceSettings, DataSettings, SearchSettings):
     """
 
     def __post_init__(self) -> None:
-        for name in ("data_dir", "storage"):
+        for name in PATHS:
             if isinstance(getattr(self, name), str | Path):
                 object.__setattr__(self, name, _expanded(name, getattr(self, name)))
         _require_kinds(self)
@@ -144,13 +159,15 @@ class Settings(OutputSettings, ResourceSettings, DataSettings, SearchSettings):
             )
         for name, choices in (
             ("metric", Metric),
-            ("sampler", SamplerName),
             ("asha", AshaRule),
             ("device", Device),
             ("precision", PrecisionOption),
         ):
             require_choice(f"--{name}", getattr(self, name), choices)
+        require(self.gpu_hours != 0, "--gpu-hours must be more than 0")
         self.budget_seconds()
+        if self.study_storage != "auto":
+            check_database_address(self.study_storage)
         if self.name != "auto":
             check_run_name(self.name)
 
@@ -167,6 +184,24 @@ class Settings(OutputSettings, ResourceSettings, DataSettings, SearchSettings):
         """The settings as JSON types, by name."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+
+
+def check_database_address(url: str) -> None:
+    """Raise ValueError unless `url` names a PostgreSQL database, and no password with it."""
+    parts = urlsplit(url)
+    require(
+        parts.scheme in ("postgresql", "postgres") and parts.path.strip("/") != "",
+        f"--study-storage must be auto or look like postgresql://user@host/database, but is {_masked(url)!r}",
+    )
+    require(
+        parts.password is None and "password" not in parts.query.lower(),
+        "--study-storage must not hold a password, since settings and commands are written down: "
+        f"give {_masked(url)!r}, and the password by PGPASSWORD or ~/.pgpass",
+    )
+
+
+def _masked(url: str) -> str:
+    return re.sub(r"(?i)password=[^&]*&?", "", re.sub(r"(://[^:/@]*):[^@]*@", r"\1@", url)).rstrip("?&")
 
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -200,6 +235,8 @@ def check_run_name(name: str) -> None:
 
 _AT_LEAST = {
     "trials": 1,
+    "total_epochs": 1,
+    "gpu_hours": 0,
     "max_epochs": 1,
     "min_epochs": 1,
     "reduction_factor": 2,
@@ -214,7 +251,7 @@ _AT_LEAST = {
     "checkpoint_seconds": 0,
     "top": 1,
 }
-_FRACTIONS = ("val_fraction", "gpus_per_trial", "checkpoint_seconds")
+_FRACTIONS = ("val_fraction", "gpus_per_trial", "gpu_hours", "checkpoint_seconds")
 
 
 def option(name: str) -> str:
@@ -246,7 +283,7 @@ def _require_kinds(settings: Settings) -> None:
             require(isinstance(value, bool), f"{option(name)} is either True or False, but is {value!r}")
         elif isinstance(default, str) and name not in _AT_LEAST:
             require(isinstance(value, str), f"{option(name)} must be a string, but is {value!r}")
-        elif isinstance(default, Path) or name == "data_dir":
+        elif name in PATHS:
             require(
                 isinstance(value, Path) or value == default,
                 f"{option(name)} must be a path, but is {value!r}",

@@ -38,7 +38,7 @@ def trials_table(study: optuna.Study) -> pd.DataFrame:
 def _ranked(study: optuna.Study) -> list[tuple[int | None, optuna.trial.FrozenTrial]]:
     """Trials by score, of equal ones the earlier first, with their ranks; those without a score last."""
     sign = -1.0 if study.direction.name == "MAXIMIZE" else 1.0
-    trials = study.get_trials(deepcopy=False)
+    trials = [trial for trial in study.get_trials(deepcopy=False) if "imported" not in trial.user_attrs]
     scores = {trial.number: _score(trial) for trial in trials}
     scored = [trial for trial in trials if scores[trial.number] is not None]
     scored.sort(key=lambda trial: (sign * (scores[trial.number] or 0.0), trial.number))
@@ -75,7 +75,7 @@ def _facts(rank: int | None, trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
         "precision": noted.get("precision", ""),
         "device": noted.get("device", ""),
         "node": noted.get("node", ""),
-        "stints": noted.get("stints", 0),
+        "stints": len(noted.get("stints", ())),
         "error": noted.get("error", ""),
     }
 

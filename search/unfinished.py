@@ -18,6 +18,8 @@ class UnfinishedAsPruned(optuna.samplers.BaseSampler):
     at that moment. Costs time in proportion to the trials of the study.
     """
 
+    proposes_ahead = True
+
     def __init__(self, sampler: optuna.samplers.BaseSampler) -> None:
         self._sampler = sampler
         self._shown: optuna.Study | None = None
@@ -32,7 +34,11 @@ class UnfinishedAsPruned(optuna.samplers.BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """As the sampler draws it from what it is shown."""
-        return self._sampler.sample_relative(self._show(study), trial, search_space)
+        shown = self._show(study)
+        if trial.number == len(shown.get_trials(deepcopy=False)):
+            # proposed ahead of need, for a trial that is in no study yet: TPE notes things about it
+            shown.add_trial(create_trial(state=TrialState.RUNNING))
+        return self._sampler.sample_relative(shown, shown.trials[trial.number], search_space)
 
     def sample_independent(
         self,

@@ -44,6 +44,8 @@ class EpochReport:
     """Training images a second of training, evaluation not counted."""
     seconds: float
     """Wall time of the epoch, training and evaluation."""
+    validation_seconds: float
+    """The part of it that evaluation took."""
 
     def finite(self) -> bool:
         """Whether losses and scores are numbers; one that is not means the trial diverged."""
@@ -110,7 +112,8 @@ class Training:
             val_macro_f1=float(metrics.macro_f1(confusion)),
             learning_rate=rate,
             images_per_second=len(self.data.train.labels) / trained,
-            seconds=time.perf_counter() - start,
+            seconds=(seconds := time.perf_counter() - start),
+            validation_seconds=seconds - trained,
         )
 
     def _train_epoch(self) -> tuple[float, float, float]:

@@ -8,8 +8,8 @@ from typing import Any
 import hypothesis
 import pytest
 
-from search.results import RunFolder
 from search.database import open_storage, sqlite_url
+from search.results import RunFolder
 from search.study import StudyRecord
 
 # a busy machine is no failure, and neither is a search for examples that finds one only today

@@ -6,11 +6,12 @@ import pytest
 from rich.console import Console
 
 from search.conclude import announce, conclude
+from search.database import sqlite_url
 from search.results import Results, RunFolder
 from search.settings import Settings
 from search.slots import Slots
-from search.database import sqlite_url
 from search.study import StudyRecord
+from search.transfer import Transfer
 from trainables.config import Task
 
 COMMAND = "uv run python -m search.run --space=cnn --trials=3 --storage=/data/[a]/" + "x" * 90
@@ -79,6 +80,7 @@ def prepared(**changes) -> SimpleNamespace:
             "slots": Slots(4, 2, 0.5),
             "folder": RunFolder(Settings().storage / "mine"),
             "skipped": {},
+            "transfer": Transfer(),
             **changes,
         }
     )
@@ -88,7 +90,7 @@ def test_start_says_what_will_be_searched(console):
     announce(prepared(), console)
     assert shown(console).splitlines() == [
         "data    /data/[bold]pets: 1,234 training and 100 validation images, 10 classes, 32 px",
-        "search  space cnn, 16 trials of at most 9 epochs, sampler tpe, asha stop",
+        "search  space cnn, 16 trials of at most 9 epochs, sampler multifidelity, asha stop",
         "slots   4 at once, each 2 CPU and 0.5 GPU",
         "run     results/mine",
     ]

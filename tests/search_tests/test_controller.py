@@ -13,8 +13,8 @@ import pytest
 from optuna.trial import TrialState
 
 from search.controller import Controller, Plan, Rule, Work
-from search.settings import UsageError
 from search.database import sqlite_url
+from search.settings import UsageError
 from search.study import StudyRecord
 
 Score = Callable[[int, int], float]

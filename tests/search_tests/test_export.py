@@ -2,9 +2,9 @@ import json
 
 import pytest
 
+from search.database import sqlite_url
 from search.export import main
 from search.results import RunFolder
-from search.database import sqlite_url
 from search.study import StudyRecord
 from search.tables import render
 

@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from search import progress as module
+from search.budgets import Budgets
 from search.controller import Controller, Plan
 from search.progress import DataProgress, Progress, Snapshot, line, view
 from search.sampler import make_sampler
@@ -122,14 +123,14 @@ def test_live_view_at_the_start():
 
 
 def test_first_snapshot_divides_by_nothing(controller, clock):
-    with Progress(console(terminal=False), controller, "accuracy", None, quiet=True) as progress:
+    with Progress(console(terminal=False), controller, "accuracy", Budgets(), quiet=True) as progress:
         snapshot = progress.snapshot()
     assert (snapshot.epochs_per_second, snapshot.elapsed, snapshot.remaining) == (0.0, 0.0, None)
     assert snapshot.best is None
 
 
 def test_snapshot_counts_what_the_controller_knows(controller, clock):
-    progress = Progress(console(terminal=False), controller, "accuracy", None, quiet=True)
+    progress = Progress(console(terminal=False), controller, "accuracy", Budgets(), quiet=True)
     best = train(controller, 3, 0.75)
     train(controller, 3, 0.25)
     train(controller, 1, math.nan)
@@ -145,7 +146,7 @@ def test_snapshot_counts_what_the_controller_knows(controller, clock):
 
 
 def test_rate_is_that_of_the_last_minute(controller, clock):
-    progress = Progress(console(terminal=False), controller, "accuracy", None, quiet=True)
+    progress = Progress(console(terminal=False), controller, "accuracy", Budgets(), quiet=True)
     train(controller, 3)
     clock.now += 30
     assert progress.snapshot().epochs_per_second == pytest.approx(0.1)
@@ -158,28 +159,33 @@ def test_speed_adds_up_the_trials_that_run(controller, clock):
     second = controller.next_work()
     for work in (first, second):
         controller.report(work.trial, {"epoch": 1, "images_per_second": 100.0}, 0.5)
-    progress = Progress(console(terminal=False), controller, "accuracy", None, quiet=True)
+    progress = Progress(console(terminal=False), controller, "accuracy", Budgets(), quiet=True)
     running = progress.snapshot().states["running"]
     assert progress.snapshot().images_per_second == 100.0 * running > 0
 
 
 def test_time_left_is_that_of_the_trials_or_of_the_budget(controller, clock):
-    without = Progress(console(terminal=False), controller, "accuracy", None, quiet=True)
-    short = Progress(console(terminal=False), controller, "accuracy", 25.0, quiet=True)
+    without = Progress(console(terminal=False), controller, "accuracy", Budgets(), quiet=True)
+    budgets = Budgets(seconds=25.0)
+    short = Progress(console(terminal=False), controller, "accuracy", budgets, quiet=True)
+    budgets.tick(clock.now, 0.0)
     clock.now += 10
+    budgets.tick(clock.now, 0.0)
     assert (without.snapshot().remaining, short.snapshot().remaining) == (None, 15.0)
     train(controller, 3)
     train(controller, 3)
     clock.now += 10
+    budgets.tick(clock.now, 0.0)
     assert (without.snapshot().remaining, short.snapshot().remaining) == (10.0, 5.0)
     clock.now += 10
+    budgets.tick(clock.now, 0.0)
     assert short.snapshot().remaining == 0.0
 
 
 def test_what_was_done_before_a_resume_says_nothing_about_the_speed(controller, clock):
     train(controller, 3)
     train(controller, 3)
-    progress = Progress(console(terminal=False), controller, "accuracy", None, quiet=True)
+    progress = Progress(console(terminal=False), controller, "accuracy", Budgets(), quiet=True)
     clock.now += 10
     snapshot = progress.snapshot()
     assert (snapshot.ended, snapshot.epochs_per_second, snapshot.remaining) == (2, 0.0, None)
@@ -191,7 +197,7 @@ def test_what_was_done_before_a_resume_says_nothing_about_the_speed(controller, 
 
 def test_lines_are_printed_now_and_then_and_at_the_end(controller, clock):
     shown = console(terminal=False)
-    with Progress(shown, controller, "accuracy", None, quiet=False) as progress:
+    with Progress(shown, controller, "accuracy", Budgets(), quiet=False) as progress:
         progress.update()
         progress.update()
         assert printed(shown).count("\n") == 1
@@ -205,7 +211,7 @@ def test_lines_are_printed_now_and_then_and_at_the_end(controller, clock):
 
 def test_live_view_is_shown_on_a_terminal(controller, clock):
     shown = console(terminal=True)
-    with Progress(shown, controller, "accuracy", None, quiet=False) as progress:
+    with Progress(shown, controller, "accuracy", Budgets(), quiet=False) as progress:
         progress.update()
         progress.say("stopping: [all] is kept")
     assert "0 of 4" in printed(shown)
@@ -215,7 +221,7 @@ def test_live_view_is_shown_on_a_terminal(controller, clock):
 @pytest.mark.parametrize("terminal", [True, False])
 def test_quiet_prints_nothing(controller, clock, terminal):
     shown = console(terminal=terminal)
-    with Progress(shown, controller, "accuracy", 5.0, quiet=True) as progress:
+    with Progress(shown, controller, "accuracy", Budgets(seconds=5.0), quiet=True) as progress:
         train(controller, 3)
         clock.now += 100
         progress.update()
@@ -227,7 +233,7 @@ def test_quiet_prints_nothing(controller, clock, terminal):
 
 def test_text_in_brackets_is_no_markup(controller, clock):
     shown = console(terminal=False)
-    progress = Progress(shown, controller, "accuracy", None, quiet=False)
+    progress = Progress(shown, controller, "accuracy", Budgets(), quiet=False)
     progress.say("in [red]/data[/x]")
     with DataProgress(shown, quiet=False)("reading /data/[bold]", 0) as bar:
         bar.advance(1)
@@ -251,5 +257,5 @@ def test_baseline_is_named_beside_the_best(record, clock):
         baselines={"plain": {"lr": 0.5}},
     )
     train(controller, 1)
-    progress = Progress(console(terminal=False), controller, "accuracy", None, quiet=True)
+    progress = Progress(console(terminal=False), controller, "accuracy", Budgets(), quiet=True)
     assert "best 50.00 % (trial 0 plain)" in line(progress.snapshot(), "accuracy")

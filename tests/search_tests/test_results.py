@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from search.command_line import parse
+from search.database import sqlite_url
 from search.preflight import Prepared
 from search.results import Results, RunFolder, free_bytes, make_folder, nearest_existing, write_settings
 from search.settings import Settings, UsageError
 from search.slots import Slots
-from search.database import sqlite_url
 from search.study import StudyRecord
 from spaces import Space
 from trainables.config import ModelConfig, OptimizerConfig, Task, TrialConfig, to_json

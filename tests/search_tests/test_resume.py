@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from search.preflight import prepare
 from search.results import RunFolder
-from search.resume import DriverLock, check_changes, saved_settings
+from search.resume import DriverLock, check_changes, hashes, saved_settings
 from search.run import main
 from search.settings import Settings, UsageError
 
@@ -58,7 +59,7 @@ def test_a_folder_that_is_no_run_is_refused(
         folder.mkdir()
     assert main(["--resume", str(folder)]) == 2
     error = capsys.readouterr().err
-    assert "no run to resume" in error
+    assert "--resume: there is no run in" in error
     assert error.count("\n") == 1
 
 
@@ -70,8 +71,14 @@ def test_a_change_on_the_command_line_is_refused_by_name(
     assert "--max-epochs from 3 to 5" in capsys.readouterr().err
 
 
+@pytest.fixture(scope="module")
+def current_hashes() -> dict[str, str]:
+    prepared = prepare(Settings(dataset="digits", trials=1, max_epochs=1, device="cpu"))
+    return hashes(prepared.space.module, prepared.dataset)
+
+
 @pytest.mark.parametrize(
-    ("hashes", "named"),
+    ("changes", "named"),
     [
         ({"data": "other"}, "the data set digits"),
         ({"space": "other"}, "the space cnn"),
@@ -79,14 +86,14 @@ def test_a_change_on_the_command_line_is_refused_by_name(
     ],
 )
 def test_changed_data_space_or_code_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], hashes: dict[str, str], named: str
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    current_hashes: dict[str, str],
+    changes: dict[str, str],
+    named: str,
 ) -> None:
-    from search.preflight import prepare
-    from search.resume import hashes as current
-
     settings = Settings(dataset="digits", trials=1, max_epochs=1, device="cpu", name="run", storage=tmp_path)
-    now = current(prepare(settings))
-    folder = saved_run(tmp_path / "run", settings, hashes={**now, **hashes})
+    folder = saved_run(tmp_path / "run", settings, hashes={**current_hashes, **changes})
     assert main(["--resume", str(folder.path)]) == 2
     error = capsys.readouterr().err
     assert f"{named} changed" in error

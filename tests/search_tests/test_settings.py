@@ -52,7 +52,12 @@ from search.settings import GROUPS, Settings, check_run_name, defaults, parse_du
         ("checkpoint_seconds", math.inf),
         ("top", 0),
         ("metric", "f1"),
-        ("sampler", "grid"),
+        ("sampler", 3),
+        ("gpu_hours", 0),
+        ("total_epochs", 0),
+        ("study_storage", "mysql://host/studies"),
+        ("study_storage", "postgresql://host"),
+        ("start_from", 3),
         ("asha", "promote!"),
         ("device", "tpu"),
         ("precision", "fp8"),
@@ -171,3 +176,10 @@ def test_settings_go_to_json():
     document = Settings(max_params=5, storage=Path("a/b")).to_json()
     assert json.loads(json.dumps(document)) == document
     assert (document["storage"], document["max_params"], document["data_dir"]) == ("a/b", 5, None)
+
+
+@pytest.mark.parametrize("url", ["postgresql://me:hidden@host/db", "postgresql://host/db?password=hidden"])
+def test_password_in_an_address_is_refused_and_not_repeated(url):
+    with pytest.raises(ValueError, match="PGPASSWORD") as caught:
+        Settings(study_storage=url)
+    assert "hidden" not in str(caught.value)

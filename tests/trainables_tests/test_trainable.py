@@ -20,7 +20,7 @@ from trainables.stint import Stint
 from trainables.trainable import Trainable
 from trainables.training import Training
 
-CLOCK = ("seconds", "images_per_second")
+CLOCK = ("seconds", "validation_seconds", "images_per_second")
 
 
 @pytest.fixture

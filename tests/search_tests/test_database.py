@@ -1,0 +1,133 @@
+"""The study in a real PostgreSQL server."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+from test_controller import quality, row, suggest
+
+from search.controller import Controller, Plan
+from search.database import check_database, load_study_at
+from search.results import Results
+from search.run import main
+from search.sampler import samplers
+from search.study import StudyRecord
+
+SERVER = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))), None) or shutil.which("initdb")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """Address of an empty database on loopback, gone afterwards."""
+    if SERVER is None:
+        pytest.skip("needs a PostgreSQL server (Debian's package postgresql)")
+    programs = Path(SERVER).parent
+    # the server refuses to run as root
+    user = "postgres" if os.getuid() == 0 else pwd.getpwuid(os.getuid()).pw_name
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with tempfile.TemporaryDirectory(prefix="pg-") as folder:
+        if os.getuid() == 0:
+            shutil.chown(folder, user)
+        as_user = {"user": user} if os.getuid() == 0 else {}
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder, **as_user}
+        subprocess.run(
+            [programs / "initdb", "-D", f"{folder}/data", "-U", "me", "-A", "trust", "-N"],
+            check=True,
+            **quiet,
+        )
+        options = ["-h", "127.0.0.1", "-p", str(port), "-k", folder, "-F"]
+        process = subprocess.Popen([programs / "postgres", "-D", f"{folder}/data", *options], **quiet)
+        try:
+            ready = [programs / "pg_isready", "-h", "127.0.0.1", "-p", str(port), "-t", "30"]
+            for _ in range(300):
+                if subprocess.run(ready, check=False, **quiet).returncode == 0:
+                    break
+            yield f"postgresql://me@127.0.0.1:{port}/postgres"
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def controller(record: StudyRecord, trials: int) -> Controller:
+    plan = Plan(min_epochs=1, max_epochs=9, reduction_factor=3, rule="promote", trials=trials)
+    return Controller(record, plan, suggest=suggest, sampler=samplers("random", 0))
+
+
+def train(search: Controller, epochs: int) -> None:
+    """So many epochs of whatever comes next, as one slot would."""
+    done = 0
+    while done < epochs and not search.finished:
+        work = search.next_work()
+        assert work is not None
+        epoch = work.known_epochs + 1
+        while search.report(work.trial, row(epoch), quality(work.trial, epoch)) and done < epochs:
+            epoch, done = epoch + 1, done + 1
+        done += 1
+
+
+def test_a_search_goes_on_from_a_server_as_it_does_from_memory(server: str) -> None:
+    whole = controller(StudyRecord("whole", "maximize"), 12)
+    train(whole, 1000)
+    check_database(server, "mine", resume=False)
+    first = controller(StudyRecord("mine", "maximize", server), 12)
+    train(first, 9)
+    first.record.close()
+    check_database(server, "mine", resume=True)
+    second = controller(StudyRecord.reopen(server, "mine"), 12)
+    train(second, 1000)
+    assert second.finished
+    second.finish()
+    second.record.close()
+    whole.finish()
+    stored = load_study_at(server, "mine").trials
+    assert [trial.params for trial in stored] == [trial.params for trial in whole.record.trials()]
+    assert [trial.user_attrs["outcome"] for trial in stored].count("complete") >= 1
+    assert all(trial.state.is_finished() for trial in stored)
+
+
+def test_studies_of_one_server_keep_apart(server: str) -> None:
+    for name in ("one", "two"):
+        record = StudyRecord(name, "maximize", server)
+        record.begin(record.ask(optuna.samplers.RandomSampler(), suggest)[0], {"from": name})
+        record.close()
+    assert [t.user_attrs["from"] for t in load_study_at(server, "two").trials] == ["two"]
+    with pytest.raises(ValueError, match="study called 'one' already: choose another --name"):
+        check_database(server, "one", resume=False)
+    with pytest.raises(ValueError, match="no study called 'three'"):
+        check_database(server, "three", resume=True)
+
+
+def test_a_server_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    words = ["--dataset", "digits", "--device", "cpu", "--storage", str(tmp_path), "--name", "x"]
+    assert main([*words, "--study-storage", f"postgresql://me@127.0.0.1:{port}/studies"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "--study-storage" in error
+    assert "refused" in error
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.slow
+def test_a_whole_search_keeps_its_study_on_a_server(server: str, tmp_path: Path) -> None:
+    words = ["--dataset", "digits", "--trials", "3", "--max-epochs", "2", "--device", "cpu", "--quiet"]
+    words += ["--max-params", "300000", "--storage", str(tmp_path), "--name", "served"]
+    assert main([*words, "--study-storage", server]) == 0
+    assert not (tmp_path / "served" / "study.db").exists()
+    results = Results(tmp_path / "served")
+    assert results.stopped == "finished"
+    assert set(results.trials["outcome"]) <= {"complete", "pruned", "infeasible", "diverged"}
+    (tmp_path / "served").rename(tmp_path / "moved")
+    assert main(["--resume", str(tmp_path / "moved"), "--trials", "4", "--quiet"]) == 0
+    assert (Results(tmp_path / "moved").trials["outcome"] != "infeasible").sum() == 4
