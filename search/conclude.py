@@ -36,6 +36,8 @@ def announce(prepared: Prepared, console: Console) -> None:
     ]
     if prepared.transfer.note:
         lines.append(f"start   {prepared.transfer.note}")
+    if isinstance(settings.max_macs, int):
+        lines.append(f"limit   {settings.max_macs:,} multiply-adds an image (--max-macs)")
     for name, reason in prepared.skipped.items():
         lines.append(f"baseline {name} is left out: {reason}")
     for line in lines:

@@ -27,7 +27,7 @@ from search.sampler import samplers
 from search.study import StudyRecord
 from trainables.checkpoint import code_hash, identity
 from trainables.config import to_json
-from trainables.models.size import count_parameters
+from trainables.models.size import count_macs, count_parameters
 from trainables.seeding import derive_seed
 from trainables.stint import Stint
 
@@ -156,9 +156,16 @@ def _controller(prepared: Prepared, record: StudyRecord) -> Controller:
     def limit(config: Any) -> tuple[str | None, Mapping[str, Any]]:
         parameters = count_parameters(config.model, task)
         facts = {"network_parameters": parameters, "config": to_json(config)}
-        most = settings.max_params
-        if most is not None and parameters > most:
-            return f"{parameters:,} parameters are more than --max-params {most:,}", facts
+        if settings.max_params is not None and parameters > settings.max_params:
+            return f"{parameters:,} parameters are more than --max-params {settings.max_params:,}", facts
+        if isinstance(settings.max_macs, int):
+            macs = count_macs(config.model, task)
+            facts["macs"] = macs
+            if macs > settings.max_macs:
+                return (
+                    f"{macs:,} multiply-adds an image are more than --max-macs {settings.max_macs:,}",
+                    facts,
+                )
         return None, facts
 
     return Controller(

@@ -77,6 +77,9 @@ class SearchSettings:
     """Validation score to search for; loss is minimized."""
     max_params: int | None = None
     """Refuse networks with more parameters than this, without training them."""
+    max_macs: int | Auto | None = "auto"
+    """Refuse networks that multiply and add more often than this for an image; auto is 100,000 a pixel on a
+    CPU, where the costliest would take most of the time, and None on GPUs."""
     baselines: bool = False
     """First train the configurations known beforehand that the space names."""
     seed: int = 0
@@ -241,6 +244,7 @@ _AT_LEAST = {
     "min_epochs": 1,
     "reduction_factor": 2,
     "max_params": 1,
+    "max_macs": 1,
     "seed": 0,
     "image_size": 4,
     "val_fraction": 0,
@@ -251,6 +255,7 @@ _AT_LEAST = {
     "checkpoint_seconds": 0,
     "top": 1,
 }
+_NONE_BESIDES_AUTO = ("max_macs",)
 _FRACTIONS = ("val_fraction", "gpus_per_trial", "gpu_hours", "checkpoint_seconds")
 
 
@@ -264,6 +269,8 @@ def _require_at_least(settings: Settings) -> None:
         value, default = getattr(settings, name), defaults()[name]
         if value == default and type(value) is type(default):
             continue  # auto and None too, where there is such a thing
+        if value is None and name in _NONE_BESIDES_AUTO:
+            continue
         whole = name not in _FRACTIONS
         require(
             isinstance(value, int if whole else int | float)

@@ -193,6 +193,7 @@ MANY = {
     "gpu_hours": st.none() | st.floats(0, 1e6, exclude_min=True),
     "study_storage": st.sampled_from(["auto", "postgresql://me@host:5433/studies", "postgres:///studies"]),
     "metric": st.sampled_from(["accuracy", "macro_f1", "loss"]),
+    "max_macs": st.none() | st.just("auto") | st.integers(1, 10**12),
     "max_params": st.none() | st.integers(1, 10**9),
     "baselines": st.booleans(),
     "seed": st.integers(0, 2**40),

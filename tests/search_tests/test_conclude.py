@@ -73,7 +73,7 @@ def prepared(**changes) -> SimpleNamespace:
     part, task = [0] * 1234, Task(image_size=32, classes=10, train_images=1234, max_epochs=9)
     return SimpleNamespace(
         **{
-            "settings": Settings(trials=16, asha="stop"),
+            "settings": Settings(trials=16, asha="stop", max_macs=1000),
             "space": SimpleNamespace(name="cnn"),
             "dataset": SimpleNamespace(name="/data/[bold]pets", note="", train=part, val=part[:100]),
             "task": task,
@@ -93,6 +93,7 @@ def test_start_says_what_will_be_searched(console):
         "search  space cnn, 16 trials of at most 9 epochs, sampler multifidelity, asha stop",
         "slots   4 at once, each 2 CPU and 0.5 GPU",
         "run     results/mine",
+        "limit   1,000 multiply-adds an image (--max-macs)",
     ]
 
 

@@ -26,6 +26,7 @@ from search.settings import GROUPS, Settings, check_run_name, defaults, parse_du
         ("reduction_factor", "auto"),
         ("reduction_factor", 2.5),
         ("max_params", 0),
+        ("max_macs", 0),
         ("max_params", "auto"),
         ("seed", -1),
         ("seed", "auto"),

@@ -10,7 +10,7 @@ from torch import nn
 
 from spaces.cnn import BASELINES, suggest
 from trainables.config import AugmentConfig, OptimizerConfig, Task, TrialConfig
-from trainables.models.size import build_on_meta, count_parameters
+from trainables.models.size import build_on_meta, count_macs, count_parameters
 from trainables.models.whitening import PatchWhitening
 
 TASK = Task(image_size=32, classes=10, train_images=45_000, max_epochs=20)
@@ -203,3 +203,9 @@ def test_one_changed_parameter_changes_one_field(changes, field, value):
 def test_baseline_is_a_point_at_other_sizes(name, image_size, channels):
     task = Task(image_size=image_size, channels=channels, classes=7, train_images=1000, max_epochs=3)
     config(name, task)
+
+
+def test_multiply_adds_of_the_plain_network_are_those_counted_by_hand():
+    convolutions = 30 * 30 * 32 * 27 + 13 * 13 * 64 * 32 * 9 + 11 * 11 * 128 * 64 * 9
+    dense = 5 * 5 * 128 * 128 + 128 * 10
+    assert count_macs(config("plain").model, TASK) == convolutions + dense
