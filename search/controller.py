@@ -103,8 +103,10 @@ class Controller:
 
         It enters the study only when `next_work` gives it out.
         """
+        if self._baselines or not self._more_trials():
+            return
         sampler = self._sampler(self.asked)
-        if self._more_trials() and not self._baselines and getattr(sampler, "proposes_ahead", False):
+        if getattr(sampler, "proposes_ahead", False):
             self._ahead = ProposedAhead(sampler, self.record.study, self.asked, self.epochs)
 
     @property
@@ -286,6 +288,10 @@ class Controller:
             gone_on=list(facts.get("gone_on", ())),
         )
         self._become(number, "interrupted")
+        reason, _ = self._limit(config) if not epochs else (None, {})
+        if reason is not None:  # it was cut off before that was written down
+            self.ended(number, infeasible=reason)
+            return
         rung = self.ladder.at(epochs) if epochs >= self.live[number].start else None
         if rung is None or number in rung.gone_on:
             return

@@ -1,4 +1,4 @@
-"""The controller under Ray Tune: a thin Searcher and TrialScheduler. The only place that starts Ray.
+"""The controller under Ray Tune: a thin Searcher and TrialScheduler.
 
 A stint is one Ray trial. Tune places it on a reused worker and carries its results; it decides nothing,
 and nothing has to be recovered from its state.
@@ -11,7 +11,6 @@ import logging
 import os
 import re
 import shutil
-import signal
 import tempfile
 import threading
 import time
@@ -21,73 +20,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
-# read by Ray when it is imported or started
-_ENVIRONMENT = {
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # workers use this environment, not a new one made by uv
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # on Linux too: Ray's own address is the loopback one
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial without a GPU sees none
-    "RAY_TQDM": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
-    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # Tune's own snapshot is never read
-    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000000",
-    "TUNE_WARN_THRESHOLD_S": "30",
-}
-for _name, _value in _ENVIRONMENT.items():
-    os.environ.setdefault(_name, _value)
-
-import ray  # noqa: E402  # the environment comes first
-from ray import tune  # noqa: E402
-from ray.tune.experiment import Trial as RayTrial  # noqa: E402
-from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
-from ray.tune.search import Searcher  # noqa: E402
-
-from search.budgets import Budgets, UsedUp  # noqa: E402
-from search.controller import Controller, Work  # noqa: E402
-from search.slots import Slots  # noqa: E402
-from trainables.data import Dataset  # noqa: E402
-from trainables.stint import Stint  # noqa: E402
-from trainables.trainable import Trainable  # noqa: E402
+from search.budgets import Budgets, UsedUp
+from search.controller import Controller, Work
+from search.local_ray import FIFOScheduler, RayTrial, Searcher, TrialScheduler, ray, tune
+from search.slots import Slots
+from trainables.data import Dataset
+from trainables.stint import Stint
+from trainables.trainable import Trainable
 
 StopReason = Literal["finished", "interrupted"] | UsedUp
 AHEAD_SECONDS = 1.0
 """Least time between two proposals made ahead of need, the later from newer scores."""
-MEBIBYTE = 2**20
-
-
-@contextmanager
-def local_ray(slots: Slots, data_bytes: int, *, dashboard: bool = False) -> Iterator[None]:
-    """A Ray of our own on loopback, gone at the end with all it wrote; one that runs already is used.
-
-    `data_bytes` is what the object store must hold. Ray ties its processes to the thread that starts
-    them, so call this from the main thread.
-    """
-    if ray.is_initialized():
-        yield
-        return
-    # paths of sockets are limited to about 100 characters
-    base = tempfile.gettempdir() if len(tempfile.gettempdir()) < 30 else "/tmp"  # noqa: S108
-    folder = tempfile.mkdtemp(prefix="search-", dir=base)
-    try:
-        ray.init(
-            address="local",
-            num_cpus=slots.count * slots.cpus,
-            num_gpus=None if slots.gpus else 0,
-            object_store_memory=int(1.2 * data_bytes) + 200 * MEBIBYTE,
-            include_dashboard=dashboard,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            _node_ip_address="127.0.0.1",
-            _temp_dir=folder,
-        )
-        yield
-    finally:
-        ray.shutdown()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 class Engine:
@@ -345,30 +288,6 @@ class _Stop(_InMemory, tune.Stopper):
             return False
         self.engine.kill_workers()
         return True
-
-
-@contextmanager
-def interrupts(engine: Engine, say: Callable[[str], None]) -> Iterator[None]:
-    """The first Ctrl-C or SIGTERM stops the engine cleanly, a second one leaves at once.
-
-    Only the main thread can do this; elsewhere (a notebook's worker thread) signals stay as they are.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def handle(number: int, frame: Any) -> None:
-        if engine.stop_requested.is_set():
-            os._exit(128 + number)  # Ray's processes end with this one, and a commit is whole or not there
-        engine.stop_requested.set()
-        say("stopping: what is finished is kept; press Ctrl-C again to leave at once")
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def ship(modules: list[ModuleType]) -> None:

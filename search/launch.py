@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from search.budgets import Budgets
 from search.controller import Controller, Plan, Work
 from search.database import sqlite_url
-from search.engine import Engine, interrupts, local_ray, ship
+from search.engine import Engine, ship
+from search.interrupts import interrupts
+from search.local_ray import local_ray
 from search.preflight import Prepared
 from search.progress import Progress
 from search.results import (

@@ -8,7 +8,7 @@ import pytest
 @pytest.fixture(scope="session")
 def shared_ray() -> Iterator[None]:
     """One Ray for all tests of a session that only need one; `run` uses it instead of its own."""
-    from search.engine import local_ray
+    from search.local_ray import local_ray
     from search.slots import Slots
 
     with local_ray(Slots(count=2, cpus=1, gpus=0), data_bytes=50_000_000):

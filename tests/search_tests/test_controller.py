@@ -354,3 +354,15 @@ def test_a_sampler_may_let_a_trial_train_past_the_lower_rungs_undecided(rule: Ru
     again.report(second.trial, row(3), 0.2)
     assert list(again.ladder.rungs[1].scores) == [second.trial]
     again.record.close()
+
+
+def test_a_network_over_the_limit_is_not_trained_because_a_crash_came_before_its_end(tmp_path: Path) -> None:
+    url = sqlite_url(tmp_path / "study.db")
+    record = StudyRecord("test", "maximize", url)
+    asked, _ = record.ask(optuna.samplers.RandomSampler(seed=0), suggest)
+    record.begin(asked, {})  # killed here
+    record.close()
+    again = make("stop", record=StudyRecord.reopen(url), limit=lambda config: ("too large", {}))
+    assert again.outcomes["infeasible"] == 1
+    assert again.record.trial(asked).user_attrs["error"] == "too large"
+    again.record.close()

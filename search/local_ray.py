@@ -1,0 +1,72 @@
+"""Ray as a search needs it: its environment, a Ray of our own on loopback. The only place that starts Ray."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from search.slots import Slots
+
+# read by Ray when it is imported or started
+_ENVIRONMENT = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # workers use this environment, not a new one made by uv
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # on Linux too: Ray's own address is the loopback one
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial without a GPU sees none
+    "RAY_TQDM": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # Tune's own snapshot is never read
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000000",
+    "TUNE_WARN_THRESHOLD_S": "30",
+}
+for _name, _value in _ENVIRONMENT.items():
+    os.environ.setdefault(_name, _value)
+
+import ray  # noqa: E402  # the environment comes first
+from ray import tune  # noqa: E402
+from ray.tune.experiment import Trial as RayTrial  # noqa: E402
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
+from ray.tune.search import Searcher  # noqa: E402
+
+__all__ = ["FIFOScheduler", "RayTrial", "Searcher", "TrialScheduler", "local_ray", "ray", "tune"]
+
+MEBIBYTE = 2**20
+
+
+@contextmanager
+def local_ray(slots: Slots, data_bytes: int, *, dashboard: bool = False) -> Iterator[None]:
+    """A Ray of our own on loopback, gone at the end with all it wrote; one that runs already is used.
+
+    `data_bytes` is what the object store must hold. Ray ties its processes to the thread that starts
+    them, so call this from the main thread.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    # paths of sockets are limited to about 100 characters
+    base = tempfile.gettempdir() if len(tempfile.gettempdir()) < 30 else "/tmp"  # noqa: S108
+    folder = tempfile.mkdtemp(prefix="search-", dir=base)
+    try:
+        ray.init(
+            address="local",
+            num_cpus=slots.count * slots.cpus,
+            num_gpus=None if slots.gpus else 0,
+            object_store_memory=int(1.2 * data_bytes) + 200 * MEBIBYTE,
+            include_dashboard=dashboard,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            _node_ip_address="127.0.0.1",
+            _temp_dir=folder,
+        )
+        yield
+    finally:
+        ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
