@@ -91,7 +91,8 @@ def test_nothing_imports_a_command():
 
 
 @pytest.mark.parametrize(
-    ("package", "only"), [("trainables", "trainables.trainable"), ("search", "search.local_ray"), ("spaces", "")]
+    ("package", "only"),
+    [("trainables", "trainables.trainable"), ("search", "search.local_ray"), ("spaces", "")],
 )
 def test_ray_is_imported_in_one_place(package, only):
     def allowed(module: str, name: str) -> bool:
