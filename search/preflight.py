@@ -53,6 +53,9 @@ def check_request(settings: Settings, *, resume: bool = False) -> Space:
     """
     space = load_space(settings.space)
     check_sampler(settings.sampler)
+    if settings.study_storage != "auto":
+        name = study_name(RunFolder(settings.storage / settings.name)) if resume else settings.name
+        check_database(settings.study_storage, name or "auto", resume=resume)
     if settings.start_from is not None and not resume:
         saved_document(RunFolder(settings.start_from), "--start-from")
     check_name(settings.dataset, settings.data_dir)
@@ -109,9 +112,6 @@ def prepare(settings: Settings, progress: ProgressFactory | None = None, *, resu
     if name == "auto":
         name = _free_name(settings, space, dataset)
     folder = RunFolder(settings.storage / name)
-    if settings.study_storage != "auto":
-        study = study_name(folder) if resume else None
-        check_database(settings.study_storage, study or name, resume=resume)
     transfer = Transfer()
     if settings.start_from is not None and not resume:  # later it is on record
         known = hashes(space.module, dataset)

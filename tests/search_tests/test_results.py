@@ -24,7 +24,7 @@ def prepared(tmp_path):
     part = Part(images=np.zeros((4, 8, 8, 3), np.uint8), labels=np.zeros(4, np.int64))
     return Prepared(
         settings=Settings(trials=3, storage=tmp_path / "results", name="mine", dataset="digits"),
-        space=Space(name="cnn", module="spaces.cnn", suggest=lambda *_: None, baselines={}),  # type: ignore
+        space=Space(name="cnn", module="spaces.cnn", suggest=lambda *_: None, baselines={}),
         baselines={},
         skipped={},
         dataset=Dataset(
@@ -165,7 +165,7 @@ def test_free_space_is_that_of_the_disk_a_folder_will_be_on(tmp_path, monkeypatc
     asked = []
     monkeypatch.setattr(
         "shutil.disk_usage",
-        lambda path: asked.append(path) or SimpleNamespace(free=7),  # type: ignore
+        lambda path: asked.append(path) or SimpleNamespace(free=7),
     )
     assert free_bytes(tmp_path / "a" / "b") == 7
     assert asked == [tmp_path]
