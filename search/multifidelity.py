@@ -33,6 +33,8 @@ LOWER = 0.25
 """Share of proposals made from a lower step: what only a few trials reach may all be of one kind."""
 EVIDENCE = 0.0
 """Least evidence of a signal in the values at a step: a model of noise would gather proposals by chance."""
+TAIL = 3.0
+"""Median deviations below the median at which values are cut off."""
 BEST, OTHERS = 75, 75
 """Most values that a model is fitted to: the best, and some of the rest at random."""
 MOST_PENDING = 100
@@ -97,8 +99,8 @@ class MultifidelitySampler(optuna.samplers.BaseSampler):
         """
         with self._lock:
             values = self._observe(study).scores()
-        counts = [len(values.get(level, {})) for level in levels]
-        trusts = [trust(values, level, ENOUGH) for level in levels]
+            counts = [len(values.get(level, {})) for level in levels]
+            trusts = [trust(values, level, ENOUGH) for level in levels]
         weights = np.array(start_weights(levels, counts, trusts, ENOUGH))
         rng = np.random.default_rng(derive_seed(self.seed, "start", number))
         return levels[int(rng.choice(len(levels), p=weights / weights.sum()))]
@@ -198,9 +200,15 @@ def _model(
 
 
 def standardized(values: Floats) -> Floats:
-    """Values (n,) brought to mean 0 and variance 1; 0 throughout where all are equal."""
+    """Values (n,) brought to mean 0 and variance 1; 0 throughout where all are equal.
+
+    Those far below the median are raised first: beside a loss of 1e6 all good ones would look alike.
+    """
     largest = float(np.abs(values).max())
     scaled = values / largest if largest > 0 else values  # the square of a huge value would overflow
+    middle = np.median(scaled)
+    if tail := TAIL * np.median(np.abs(scaled - middle)):
+        scaled = np.maximum(scaled, middle - tail)
     spread = float(scaled.std())
     return (scaled - scaled.mean()) / spread if spread > 1e-12 else np.zeros_like(values)
 

@@ -225,6 +225,12 @@ def test_there_is_evidence_of_a_signal_and_none_in_noise() -> None:
     assert np.median(noise) < 0 < min(signal)
 
 
+def test_a_few_terrible_values_do_not_hide_which_of_the_good_are_better() -> None:
+    values = np.append(np.linspace(0, 1, 20), [-1e6, -1e9])
+    assert np.ptp(standardized(values)[:20]) > 1
+    np.testing.assert_allclose(standardized(values), standardized(1e3 * values - 5), atol=1e-6)
+
+
 # --- what it proposes ---
 
 
