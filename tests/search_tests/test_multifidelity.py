@@ -378,12 +378,20 @@ def test_both_directions_are_followed(direction: str, sign: float) -> None:
     assert abs(ask(study)["x"] - 0.8) < 0.15
 
 
-@pytest.mark.parametrize(("score", "modelled"), [(0.1, False), (None, True)], ids=["at chance", "learning"])
-def test_no_model_is_made_of_scores_that_are_all_at_chance(
-    score: float | None, modelled: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("score", "modelled"),
+    [
+        (lambda number, params: 0.1, False),
+        (lambda number, params: math.sin(1e4 * number**2), False),
+        (lambda number, params: params["x"], True),
+    ],
+    ids=["at chance", "noise", "learning"],
+)
+def test_a_model_is_made_only_of_scores_that_tell_something(
+    score: Callable[..., float], modelled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = sizes_of_models(monkeypatch)
-    ask(told(30, lambda number, params: params["x"] if score is None else score))
+    ask(told(30, score))
     assert bool(made) == modelled
 
 
