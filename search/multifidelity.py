@@ -4,7 +4,8 @@ Bayesian optimization over comparable values only: those of the highest step tha
 reached, as BOHB takes the largest budget with enough observations (Falkner, Klein & Hutter, 2018), with a
 Gaussian process and expected improvement in place of its density ratio. Trials without a value there count
 as if they had scored what the model expects of them (the "believer" of Ginsbourger, Le Riche & Carraro,
-2010), so that parallel proposals spread out.
+2010), so that parallel proposals spread out. Where values are noise, proposals stay random and trials start
+at a higher rung: Hyper-Tune (Li et al., 2022), see `search.trust`.
 """
 
 from __future__ import annotations

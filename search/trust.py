@@ -18,7 +18,7 @@ Scores = Mapping[int, float]
 FULL = 0.3
 """Rank correlation from which on a rung is trusted fully. Among the few that a rung promotes the correlation
 is far lower than among all."""
-TRUSTED = 0.5
+TRUSTED = 0.7
 """Least trust in a rung that other decisions are founded on."""
 PRIOR_PAIRS = 4
 """Pairs that the belief before any of them counts for; it is FULL."""
