@@ -68,6 +68,8 @@ class Hyperparameters:
     """One a parameter, in units of its scaled range: shape (parameters,)."""
     noise: float
     """Variance of the noise; that of the signal is 1."""
+    evidence: float = 0.0
+    """How much more probable they make the values than noise alone would, as a logarithm; prior included."""
 
 
 class GaussianProcess:
@@ -121,7 +123,9 @@ def fit(points: Floats, values: Floats, groups: NDArray[np.intp]) -> Hyperparame
     bounds.append((math.log(LEAST_NOISE), math.log(1.0)))
     loss = negative_log_posterior(points, values, groups)
     found = minimize(loss, medians, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": STEPS})
-    return Hyperparameters(np.exp(found.x[:-1]), float(np.exp(found.x[-1])))
+    noise_alone = 0.5 * float(values @ values)  # minus the log likelihood without any signal, variance 1
+    evidence = noise_alone - float(found.fun)
+    return Hyperparameters(np.exp(found.x[:-1]), float(np.exp(found.x[-1])), evidence)
 
 
 def negative_log_posterior(

@@ -4,13 +4,15 @@ Bayesian optimization over comparable values only: those of the highest step tha
 reached, as BOHB takes the largest budget with enough observations (Falkner, Klein & Hutter, 2018), with a
 Gaussian process and expected improvement in place of its density ratio. Trials without a value there count
 as if they had scored what the model expects of them (the "believer" of Ginsbourger, Le Riche & Carraro,
-2010), so that parallel proposals spread out.
+2010), so that parallel proposals spread out. Where values are noise, proposals stay random and trials start
+at a higher rung: Hyper-Tune (Li et al., 2022), see `search.trust`.
 """
 
 from __future__ import annotations
 
 import threading
 import weakref
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,12 +25,17 @@ from optuna.trial import FrozenTrial
 from search.encoding import Bools, Floats
 from search.gaussian_process import GaussianProcess, expected_improvement, fit
 from search.observations import Observations
+from search.trust import TRUSTED, start_weights, trust
 from trainables.seeding import derive_seed
 
 ENOUGH = 6
 """Values at a step before a model is fitted to them; below, proposals are random."""
 LOWER = 0.25
 """Share of proposals made from a lower step: what only a few trials reach may all be of one kind."""
+EVIDENCE = 0.0
+"""Least evidence of a signal in the values at a step: a model of noise would gather proposals by chance."""
+TAIL = 3.0
+"""Median deviations below the median at which values are cut off."""
 BEST, OTHERS = 75, 75
 """Most values that a model is fitted to: the best, and some of the rest at random."""
 MOST_PENDING = 100
@@ -84,7 +91,22 @@ class MultifidelitySampler(optuna.samplers.BaseSampler):
         with self._lock:
             seen = self._observe(study)
             sign = 1.0 if study.direction == StudyDirection.MAXIMIZE else -1.0
-            return seen.space.values(_propose(seen, sign, rng))
+            values = seen.space.values(_propose(seen, sign, rng))
+        # in another thread, a trial may just have been asked for a parameter that was unknown until then
+        return {name: value for name, value in values.items() if name in search_space}
+
+    def starting_rung(self, study: optuna.Study, number: int, levels: Sequence[int]) -> int:
+        """The level, one of `levels` (epochs, rising), up to which trial `number` trains undecided.
+
+        See `search.trust`.
+        """
+        with self._lock:
+            values = self._observe(study).scores()
+            counts = [len(values.get(level, {})) for level in levels]
+            trusts = [trust(values, level, ENOUGH) for level in levels]
+        weights = np.array(start_weights(levels, counts, trusts, ENOUGH))
+        rng = np.random.default_rng(derive_seed(self.seed, "start", number))
+        return levels[int(rng.choice(len(levels), p=weights / weights.sum()))]
 
     def sample_independent(
         self,
@@ -106,11 +128,12 @@ class MultifidelitySampler(optuna.samplers.BaseSampler):
 
 def _propose(seen: Observations, sign: float, rng: np.random.Generator) -> Floats:
     """Places in [0, 1] of the next configuration: (parameters,)."""
-    step = _step(seen, rng)
-    if step is None:
+    models = (_model(seen, step, sign, rng) for step in _steps(seen, rng))
+    model = next((model for model in models if model is not None), None)
+    if model is None:
         units, active = _drawn(seen, rng.random((100, len(seen.space.names))))
         return _first_new(seen, units, active)
-    process, best, centres = _model(seen, step, sign, rng)
+    process, best, centres = model
 
     def improvement(units: Floats, active: Bools) -> Floats:
         mean, deviation = process.predict(seen.space.encode(units, active))
@@ -128,28 +151,31 @@ def _propose(seen: Observations, sign: float, rng: np.random.Generator) -> Float
     return _first_new(seen, units[order], active[order])
 
 
-def _step(seen: Observations, rng: np.random.Generator) -> float | None:
-    """The step whose values are compared; None while none has enough.
+def _steps(seen: Observations, rng: np.random.Generator) -> list[float]:
+    """The steps whose values may be compared, the one to try first in front.
 
-    Of a ladder, from the highest step that has enough values down, each with twice as many as the one
-    above: the highest, and for a share LOWER of all proposals one of the others.
+    A ladder from the highest step that has enough values down, each with twice as many as the one above
+    and trusted; for a share LOWER of all proposals one below the highest comes first.
     """
     ladder: list[float] = []
     needed = ENOUGH
-    for step in sorted(seen.values, reverse=True):
-        count = len(seen.values[step].keys() - seen.bad)
-        if count >= needed:
+    values = seen.scores()
+    for step in sorted(values, reverse=True):
+        if len(values[step]) >= needed and (not ladder or trust(values, step, ENOUGH) >= TRUSTED):
             ladder.append(step)
-            needed = 2 * count
+            needed = 2 * len(values[step])
     if len(ladder) > 1 and rng.random() < LOWER:
-        return ladder[int(rng.integers(1, len(ladder)))]
-    return ladder[0] if ladder else None
+        return ladder[int(rng.integers(1, len(ladder))) :]
+    return ladder
 
 
 def _model(
     seen: Observations, step: float, sign: float, rng: np.random.Generator
-) -> tuple[GaussianProcess, float, Floats]:
-    """The model of the values at a step, the value to improve on, and the best configurations there."""
+) -> tuple[GaussianProcess, float, Floats] | None:
+    """The model of the values at a step, the value to improve on, and the best configurations there.
+
+    None where the values are all equal, or noise alone explains them as well.
+    """
     healthy = {n: sign * value for n, value in seen.values[step].items() if n not in seen.bad}
     worst = min(healthy.values())
     score = dict.fromkeys(seen.bad, worst) | healthy
@@ -159,8 +185,12 @@ def _model(
         others = [others[i] for i in sorted(rng.choice(len(others), OTHERS, replace=False))]
     chosen = ranked[:BEST] + others
     values = standardized(np.array([score[number] for number in chosen]))
+    if not values.any():
+        return None  # all equal: at chance
     points = seen.rows(chosen)
     kernel = fit(points, values, seen.space.groups)
+    if kernel.evidence < EVIDENCE:
+        return None
     process = GaussianProcess(points, values, seen.space.groups, kernel)
     pending = sorted(seen.running - score.keys())[-MOST_PENDING:]
     if pending:
@@ -173,9 +203,15 @@ def _model(
 
 
 def standardized(values: Floats) -> Floats:
-    """Values (n,) brought to mean 0 and variance 1; 0 throughout where all are equal."""
+    """Values (n,) brought to mean 0 and variance 1; 0 throughout where all are equal.
+
+    Those far below the median are raised first: beside a loss of 1e6 all good ones would look alike.
+    """
     largest = float(np.abs(values).max())
     scaled = values / largest if largest > 0 else values  # the square of a huge value would overflow
+    middle = np.median(scaled)
+    if tail := TAIL * np.median(np.abs(scaled - middle)):
+        scaled = np.maximum(scaled, middle - tail)
     spread = float(scaled.std())
     return (scaled - scaled.mean()) / spread if spread > 1e-12 else np.zeros_like(values)
 

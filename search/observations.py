@@ -65,6 +65,15 @@ class Observations:
         """Configurations of these trials as places in [0, 1]: (trials, parameters)."""
         return self._units[list(numbers)]
 
+    def scores(self) -> dict[float, dict[int, float]]:
+        """`values` of the trials that are not bad."""
+        if not self.bad:
+            return self.values
+        return {
+            step: {number: value for number, value in at.items() if number not in self.bad}
+            for step, at in self.values.items()
+        }
+
     def is_known(self, units: Floats, active: Bools) -> bool:
         """Whether a trial has this configuration, shape (parameters,) each."""
         return _key(units, active) in self._known

@@ -215,6 +215,22 @@ def test_conditions_of_a_tree_are_learnt() -> None:
     assert (learnt.active(units[150:]) == active[150:]).mean() > 0.97
 
 
+def test_there_is_evidence_of_a_signal_and_none_in_noise() -> None:
+    rng = np.random.default_rng(0)
+    signal, noise = [], []
+    for _ in range(10):
+        points = rng.random((15, 4))
+        noise.append(gp.fit(points, standardized(rng.normal(size=15)), np.arange(4)).evidence)
+        signal.append(gp.fit(points, standardized(points[:, 0] - points[:, 1] ** 2), np.arange(4)).evidence)
+    assert np.median(noise) < 0 < min(signal)
+
+
+def test_a_few_terrible_values_do_not_hide_which_of_the_good_are_better() -> None:
+    values = np.append(np.linspace(0, 1, 20), [-1e6, -1e9])
+    assert np.ptp(standardized(values)[:20]) > 1
+    np.testing.assert_allclose(standardized(values), standardized(1e3 * values - 5), atol=1e-6)
+
+
 # --- what it proposes ---
 
 
@@ -334,6 +350,19 @@ def ask(study: optuna.Study) -> dict[str, Any]:
     return trial.params
 
 
+def sizes_of_models(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of points of each model made from now on."""
+    made: list[int] = []
+
+    class Counted(gp.GaussianProcess):
+        def __init__(self, points: Any, *others: Any, **options: Any) -> None:
+            made.append(len(points))
+            super().__init__(points, *others, **options)
+
+    monkeypatch.setattr(multifidelity, "GaussianProcess", Counted)
+    return made
+
+
 @pytest.mark.slow
 def test_64_parallel_proposals_all_differ_and_spread_out() -> None:
     study = told(20, lambda number, params: -((params["x"] - 0.5) ** 2))
@@ -347,6 +376,23 @@ def test_64_parallel_proposals_all_differ_and_spread_out() -> None:
 def test_both_directions_are_followed(direction: str, sign: float) -> None:
     study = told(40, lambda number, params: -sign * (params["x"] - 0.8) ** 2, direction)
     assert abs(ask(study)["x"] - 0.8) < 0.15
+
+
+@pytest.mark.parametrize(
+    ("score", "modelled"),
+    [
+        (lambda number, params: 0.1, False),
+        (lambda number, params: math.sin(1e4 * number**2), False),
+        (lambda number, params: params["x"], True),
+    ],
+    ids=["at chance", "noise", "learning"],
+)
+def test_a_model_is_made_only_of_scores_that_tell_something(
+    score: Callable[..., float], modelled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = sizes_of_models(monkeypatch)
+    ask(told(30, score))
+    assert bool(made) == modelled
 
 
 def test_what_diverged_is_avoided() -> None:
@@ -457,23 +503,17 @@ def test_what_a_proposal_computes_with_is_bounded_however_many_trials_there_are(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Its time follows from that; `benchmarks/scale.py` measures it."""
-    made: list[int] = []
-
-    class Counted(gp.GaussianProcess):
-        def __init__(self, points: Any, *others: Any, **options: Any) -> None:
-            made.append(len(points))
-            super().__init__(points, *others, **options)
-
-    monkeypatch.setattr(multifidelity, "GaussianProcess", Counted)
+    made = sizes_of_models(monkeypatch)
     rng = np.random.default_rng(0)
     study = optuna.create_study(direction="maximize", sampler=MultifidelitySampler(0))
     ranges: dict[str, BaseDistribution] = {f"x{i}": FloatDistribution(0, 1) for i in range(3)}
     for number in range(1000):
-        reported = {1: float(rng.random())} | ({3: float(rng.random())} if number % 2 == 0 else {})
+        params = {name: float(rng.random()) for name in ranges}
+        reported = {1: params["x0"]} | ({3: params["x0"]} if number % 2 == 0 else {})
         study.add_trial(
             create_trial(
                 state=TrialState.RUNNING,
-                params={name: float(rng.random()) for name in ranges},
+                params=params,
                 distributions=ranges,
                 intermediate_values=reported,
             )
