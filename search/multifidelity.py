@@ -13,6 +13,8 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
+from threadpoolctl import ThreadpoolController
 
 from search.encoding import Bools, Floats
 from search.gaussian_process import GaussianProcess, expected_improvement, fit
@@ -32,8 +35,9 @@ ENOUGH = 6
 """Values at a step before a model is fitted to them; below, proposals are random."""
 LOWER = 0.25
 """Share of proposals made from a lower step: what only a few trials reach may all be of one kind."""
-EVIDENCE = 0.0
-"""Least evidence of a signal in the values at a step: a model of noise would gather proposals by chance."""
+EVIDENCE = 1.0
+"""Least evidence of a signal in the values at a step, as a logarithm: a model of noise would gather
+proposals by chance."""
 TAIL = 3.0
 """Median deviations below the median at which values are cut off."""
 BEST, OTHERS = 75, 75
@@ -70,7 +74,7 @@ class MultifidelitySampler(optuna.samplers.BaseSampler):
         return {"seed": self.seed}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)  # type: ignore[misc]
+        self.__init__(**state)  # type: ignore[misc]  # a lock cannot be pickled: all is made anew
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
@@ -88,7 +92,7 @@ class MultifidelitySampler(optuna.samplers.BaseSampler):
         if not search_space:
             return {}
         rng = np.random.default_rng(derive_seed(self.seed, "proposal", trial.number))
-        with self._lock:
+        with self._lock, _one_thread():
             seen = self._observe(study)
             sign = 1.0 if study.direction == StudyDirection.MAXIMIZE else -1.0
             values = seen.space.values(_propose(seen, sign, rng))
@@ -124,6 +128,18 @@ class MultifidelitySampler(optuna.samplers.BaseSampler):
             self._study, self._seen = weakref.ref(study), Observations()
         self._seen.update(study.get_trials(deepcopy=False))
         return self._seen
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    return ThreadpoolController()  # it looks through all loaded libraries: once is enough
+
+
+def _one_thread() -> AbstractContextManager[object]:
+    """Matrices of 150 rows are multiplied sooner by one thread than by many, which wait for one another
+    beside trials that use every core: ten times as long was measured."""
+    limit: AbstractContextManager[object] = _libraries().limit(limits=1, user_api="blas")
+    return limit
 
 
 def _propose(seen: Observations, sign: float, rng: np.random.Generator) -> Floats:
