@@ -67,8 +67,6 @@ def survives(rung: Rung, trial: int, reduction_factor: int) -> bool:
 def promotable(rung: Rung, reduction_factor: int) -> int | None:
     """The promoting rule: the best trial not yet promoted among the top floor(n / reduction_factor)."""
     count = len(rung.scores) // reduction_factor
-    if count <= len(rung.gone_on):
-        return None
     order = sorted(rung.scores, key=lambda trial: -rung.scores[trial])  # stable: earlier arrival first
     for trial in order[:count]:
         if trial not in rung.gone_on and rung.scores[trial] > -math.inf:
