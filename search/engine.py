@@ -50,6 +50,7 @@ from search.controller import Controller, Work  # noqa: E402
 from search.slots import Slots  # noqa: E402
 from trainables.data import Dataset  # noqa: E402
 from trainables.stint import Stint  # noqa: E402
+from trainables.storage import StorageError  # noqa: E402
 from trainables.trainable import Trainable  # noqa: E402
 
 StopReason = Literal["finished", "time budget", "interrupted"]
@@ -180,6 +181,8 @@ class Engine:
         work = self.work.get(ray_id)
         if work is None:
             return False
+        if "storage" in result:
+            raise StorageError(result["storage"])  # ends the search; the trial stays unfinished
         if "infeasible" in result:
             self.controller.ended(work.trial, infeasible=result["infeasible"])
             return self._close(ray_id)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from search.command_line import resume_command
 from search.controller import Controller, Plan, Work
 from search.engine import Engine, interrupts, local_ray, ship
 from search.preflight import Prepared
@@ -27,6 +28,7 @@ from trainables.config import to_json
 from trainables.models.size import count_parameters
 from trainables.seeding import derive_seed
 from trainables.stint import Stint
+from trainables.storage import StorageError, writing
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,7 +41,20 @@ def search(prepared: Prepared, console: Console, *, resume: bool = False) -> Res
 
     `resume` goes on with what the run folder holds; otherwise the folder must not be there yet.
     Raises what stopped it where that was no trial's own failure; what was recorded until then is kept.
+    That is StorageError, with the way to go on, where the disk of the run folder was full or failing.
     """
+    folder = prepared.folder.path
+    try:
+        with writing(folder):
+            return _search(prepared, console, resume=resume)
+    except StorageError as error:
+        raise StorageError(
+            f"{error}; the search has stopped and its record is whole: make room, then go on with "
+            f"`{resume_command(folder)}`"
+        ) from error
+
+
+def _search(prepared: Prepared, console: Console, *, resume: bool) -> Results:
     folder = prepared.folder
     if not resume:
         make_folder(folder)
