@@ -22,6 +22,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine as DatabaseEngine
 
 import search.engine
+import search.launch
 from search.run import main as search_main
 from search.study import StudyRecord
 from trainables import checkpoint
@@ -30,6 +31,7 @@ from trainables.trainable import Trainable
 POINTS = {
     "none": "never",
     "start": "DELAY seconds after the driver's start",
+    "begin": "the settings have been written, and the record is not open yet",
     "training": "DELAY seconds after the COUNT-th report",
     "checkpoint": "a worker has written half of its COUNT-th checkpoint",
     "written": "a worker has written its COUNT-th checkpoint, and not reported the epoch yet",
@@ -37,7 +39,6 @@ POINTS = {
     "commit": "just before the COUNT-th commit after the first report",
     "ask": "the COUNT-th proposal has been made, and is not committed yet",
 }
-WORKER_POINTS = ("checkpoint", "written")
 
 
 class DyingTrainable(Trainable):
@@ -111,6 +112,8 @@ def arm(point: str, count: int, delay: float) -> None:
     match point:
         case "start":
             timer.start()
+        case "begin":
+            _kill_after(search.launch, "write_settings", 1, _end)
         case "training":
             _kill_after(StudyRecord, "report", count, timer.start)
         case "report" | "ask":

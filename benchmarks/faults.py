@@ -28,7 +28,7 @@ from benchmarks import fault_evidence
 from benchmarks.fault_evidence import Evidence
 
 MAX_EPOCHS = 9
-POINTS = ("start", "training", "checkpoint", "written", "report", "commit", "ask")
+POINTS = ("begin", "start", "training", "checkpoint", "written", "report", "commit", "ask")
 """Where the driver is killed; `benchmarks.fault_points` says what each is."""
 
 
@@ -41,7 +41,7 @@ class Kill:
     delay: float = 0.0
 
     def __str__(self) -> str:
-        number = self.count if self.point != "start" else ""
+        number = self.count if self.point not in ("begin", "start") else ""
         delay = f"+{self.delay:.1f} s" if self.point in ("start", "training") else ""
         return f"{self.point} {number}{delay}"
 
@@ -74,7 +74,8 @@ def plan(count: int, points: tuple[str, ...], seed: int) -> list[Kill]:
         for point in (points[number % len(points)] for number in range(count))
     ]
     draw.shuffle(kills)
-    return kills
+    # before anything has begun it matters most
+    return sorted(kills, key=lambda kill: kill.point != "begin")
 
 
 class Search:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +63,7 @@ def _search(prepared: Prepared, console: Console, *, resume: bool) -> Results:
     lock.take()
     try:
         write_settings(prepared, hashes(prepared))
-        record = StudyRecord.reopen(sqlite_url(folder.database)) if resume else _new_record(prepared)
+        record = _record(prepared, resume=resume)
         try:
             controller = _controller(prepared, record)
             if controller.finished:
@@ -122,7 +123,11 @@ def _run(
         record.set_attributes({"stopped": stopped, "seconds": time.monotonic() - started})
 
 
-def _new_record(prepared: Prepared) -> StudyRecord:
+def _record(prepared: Prepared, *, resume: bool) -> StudyRecord:
+    """What is on record already, or a new record; one that was ended before it had any begins now."""
+    if resume:
+        with suppress(ValueError):
+            return StudyRecord.reopen(sqlite_url(prepared.folder.database))
     name = prepared.folder.path.name
     record = StudyRecord(name, prepared.settings.direction, sqlite_url(prepared.folder.database))
     record.set_attributes(
