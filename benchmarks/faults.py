@@ -144,16 +144,18 @@ def _session(leader: int) -> list[psutil.Process]:
 def _wait_for_workers(leader: int, seconds: float = 60) -> None:
     """Until the workers of a killed driver have noticed: what they did until then counts as its sitting."""
     deadline = time.monotonic() + seconds
-    while any("ray::" in "".join(_command(process)) for process in _session(leader)):
+    while any(_trains(process) for process in _session(leader)):
         assert time.monotonic() < deadline, "workers outlive their driver"
         time.sleep(0.1)
 
 
-def _command(process: psutil.Process) -> list[str]:
+def _trains(process: psutil.Process) -> bool:
+    """Whether a process may write to the run folder; Ray's agents do not, and take a minute to notice."""
     try:
-        return process.cmdline()
+        name = " ".join(process.cmdline())
     except psutil.Error:
-        return []
+        return False
+    return name.startswith("ray::") and not name.endswith("Agent")
 
 
 def disturb(search: Search, kills: list[Kill]) -> Iterator[Sitting]:
