@@ -101,7 +101,8 @@ def faults_at_the_end(path: Path, trials: int, max_epochs: int) -> list[str]:
     for trial in study:
         wrong += [f"trial {trial.number} {text}" for text in _faults_of(trial, max_epochs)]
         trained = {e for epochs in evidence.trained.get(trial.number, {}).values() for e in epochs}
-        if trained != set(trial.intermediate_values):
+        # an epoch past a rung may be trained and then given up, where its promotion was not yet committed
+        if not set(trial.intermediate_values) <= trained:
             wrong.append(f"trial {trial.number} trained {trained}, recorded {set(trial.intermediate_values)}")
     return wrong
 

@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,7 +94,10 @@ class Search:
 
     def sit(self, kill: Kill) -> Sitting:
         """Begin the search, or go on with it, until `kill` or its end."""
-        options = ["--resume", str(self.folder)] if self.folder.exists() else self._begin
+        begun = (self.folder / "settings.json").exists()
+        if not begun and self.folder.exists():
+            self.folder.rmdir()  # killed between the two: nothing is in it, and its name is taken
+        options = ["--resume", str(self.folder)] if begun else self._begin
         words = [kill.point, str(kill.count), str(kill.delay), *options]
         began = time.monotonic()
         with _process("benchmarks.fault_points", *words, scratch=self.scratch) as (process, output):
@@ -124,8 +127,10 @@ def _process(module: str, *words: str, scratch: Path) -> Iterator[tuple[subproce
     try:
         yield process, output
     finally:
-        for left in [process, *_session(process.pid)]:
-            left.kill()
+        process.kill()
+        for left in _session(process.pid):
+            with suppress(psutil.NoSuchProcess):
+                left.kill()
         process.wait()
 
 
@@ -185,11 +190,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--points", default=",".join(POINTS), help="of: " + ", ".join(POINTS))
-    parser.add_argument("--trials", type=int, help="default: twice as many as kills, and 4")
+    parser.add_argument("--trials", type=int, help="default: four for each kill")
     parser.add_argument("--seed", type=int, help="of the search and the kills; default: a new one")
     options = parser.parse_args()
     seed = random.randrange(2**31) if options.seed is None else options.seed
-    trials = options.trials or 2 * options.kills + 4
+    trials = options.trials or 4 * options.kills
     kills = plan(options.kills, tuple(options.points.split(",")), seed)
     print(f"seed {seed}, {trials} trials of at most {MAX_EPOCHS} epochs", flush=True)
     with tempfile.TemporaryDirectory(prefix="faults-", ignore_cleanup_errors=True) as scratch:

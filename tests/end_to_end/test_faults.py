@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -62,7 +62,9 @@ def training_worker(search: Search) -> psutil.Process:
     """The process that trains; Ray names its processes after what they do."""
     search.look()
     named = {process: " ".join(process.cmdline()) for process in search.seen if process.is_running()}
-    (worker,) = [process for process, name in named.items() if name.startswith("ray::_Inner")]
+    (worker,) = [
+        process for process, name in named.items() if name.startswith(("ray::_Inner", "ray::Trainable"))
+    ]
     return worker
 
 
@@ -81,8 +83,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def fill(disk: Path) -> Path:
     """A file that takes all room that is left."""
     filler = disk / "filler"
-    with filler.open("wb", buffering=0) as file:
-        os.posix_fallocate(file.fileno(), 0, os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize)
+    with filler.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(2**16))
     return filler
 
 
