@@ -64,6 +64,11 @@ def command_for(settings: Settings) -> str:
     return shlex.join(words)
 
 
+def resume_command(folder: Path) -> str:
+    """The command that goes on with the run in `folder`."""
+    return f"uv run python -m search.run --resume {shlex.quote(str(folder))}"
+
+
 def arguments_for(settings: Settings) -> list[str]:
     """The words that ask for `settings`, every option among them."""
     words = {name: getattr(settings, name) for name in defaults()}

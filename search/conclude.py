@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import shlex
 from typing import TYPE_CHECKING
 
+from search.command_line import resume_command
 from search.settings import Settings
 from search.tables import SHOWN, best_document, format_value, has_best, shown_rows
 
@@ -77,8 +77,9 @@ def conclude(results: Results, settings: Settings, console: Console) -> None:
         console.print(f"ended early: {results.stopped}", highlight=False)
     path = results.folder.path
     if results.stopped != "finished":
-        resume = f"uv run python -m search.run --resume {shlex.quote(str(path))}"
-        console.print(f"go on with        {resume}", highlight=False, soft_wrap=True, markup=False)
+        console.print(
+            f"go on with        {resume_command(path)}", highlight=False, soft_wrap=True, markup=False
+        )
     command = json.loads(results.folder.settings.read_text(encoding="utf-8"))["command"]
     for text in (f"everything is in  {path}", f"repeat with       {command}"):
         console.print(text, highlight=False, soft_wrap=True, markup=False)

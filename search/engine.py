@@ -26,6 +26,7 @@ from search.local_ray import FIFOScheduler, RayTrial, Searcher, TrialScheduler, 
 from search.slots import Slots
 from trainables.data import Dataset
 from trainables.stint import Stint
+from trainables.storage import StorageError
 from trainables.trainable import Trainable
 
 StopReason = Literal["finished", "interrupted"] | UsedUp
@@ -140,6 +141,8 @@ class Engine:
         work = self.work.get(ray_id)
         if work is None:
             return False
+        if "storage" in result:
+            raise StorageError(result["storage"])  # ends the search; the trial stays unfinished
         if "infeasible" in result:
             self.controller.ended(work.trial, infeasible=result["infeasible"])
             return self._close(ray_id)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from search.budgets import Budgets
+from search.command_line import resume_command
 from search.controller import Controller, Plan, Work
 from search.database import sqlite_url
 from search.engine import Engine, ship
@@ -32,6 +34,7 @@ from trainables.config import to_json
 from trainables.models.size import count_macs, count_parameters
 from trainables.seeding import derive_seed
 from trainables.stint import Stint
+from trainables.storage import StorageError, writing
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,7 +47,20 @@ def search(prepared: Prepared, console: Console, *, resume: bool = False) -> Res
 
     `resume` goes on with what the run folder holds; otherwise the folder must not be there yet.
     Raises what stopped it where that was no trial's own failure; what was recorded until then is kept.
+    That is StorageError, with the way to go on, where the disk of the run folder was full or failing.
     """
+    folder = prepared.folder.path
+    try:
+        with writing(folder):
+            return _search(prepared, console, resume=resume)
+    except StorageError as error:
+        raise StorageError(
+            f"{error}; the search has stopped and its record is whole: make room, then go on with "
+            f"`{resume_command(folder)}`"
+        ) from error
+
+
+def _search(prepared: Prepared, console: Console, *, resume: bool) -> Results:
     folder = prepared.folder
     if not resume:
         make_folder(folder)
@@ -52,7 +68,7 @@ def search(prepared: Prepared, console: Console, *, resume: bool = False) -> Res
     lock.take()
     try:
         write_settings(prepared, hashes(prepared.space.module, prepared.dataset))
-        record = _reopened(prepared) if resume else _new_record(prepared)
+        record = _record(prepared, resume=resume)
         try:
             controller = _controller(prepared, record)
             if controller.finished:
@@ -129,13 +145,13 @@ def _study_url(prepared: Prepared) -> str:
     return sqlite_url(prepared.folder.database) if url == "auto" else url
 
 
-def _reopened(prepared: Prepared) -> StudyRecord:
-    here = prepared.settings.study_storage == "auto"
-    return StudyRecord.reopen(_study_url(prepared), None if here else study_name(prepared.folder))
-
-
-def _new_record(prepared: Prepared) -> StudyRecord:
+def _record(prepared: Prepared, *, resume: bool) -> StudyRecord:
+    """What is on record already, or a new record; one that was ended before it had any begins now."""
     name = prepared.folder.path.name
+    if resume:
+        here = prepared.settings.study_storage == "auto"
+        with suppress(ValueError):
+            return StudyRecord.reopen(_study_url(prepared), None if here else study_name(prepared.folder))
     record = StudyRecord(name, prepared.settings.direction, _study_url(prepared))
     record.set_attributes(
         {

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from search.command_line import arguments_for, fail, parse, take_path
 from search.settings import Settings
+from trainables.storage import StorageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,7 +31,8 @@ def run(settings: Settings, *, console: Console | None = None) -> Results:
     """Search as `settings` say and return what was found; everything is in the run folder too.
 
     Shows progress on `console`, standard output by default. Ctrl-C ends the search and returns what
-    there is. Raises ValueError (UsageError, DataError, SpaceError) for what a user can put right.
+    there is. Raises ValueError (UsageError, DataError, SpaceError) for what a user can put right, and
+    StorageError where the run folder's disk is full or failing; the search can then be resumed.
     """
     return _search(settings, console or default_console(), resume=False)
 
@@ -79,12 +81,18 @@ def _search(settings: Settings, console: Console, *, resume: bool) -> Results:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse, search, report; returns the exit status: 0, 2 for wrong usage, 130 after Ctrl-C."""
+    """Parse, search, report; returns the exit status.
+
+    0; 1 where nothing was found or the disk was full; 2 for wrong usage; 130 after Ctrl-C.
+    """
     try:
         folder, words = take_path(sys.argv[1:] if argv is None else argv, "--resume")
         results = run(parse(words, PROG)) if folder is None else resume(folder, **_changes(folder, words))
     except ValueError as error:
         return fail(error, PROG)
+    except StorageError as error:
+        fail(error, PROG)
+        return 1
     except KeyboardInterrupt:
         print(f"{PROG}: interrupted before the search began", file=sys.stderr)
         return INTERRUPTED

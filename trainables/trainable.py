@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import platform
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -19,6 +20,7 @@ from trainables.data import Dataset
 from trainables.device import DeviceData, pick_device, place
 from trainables.precision import choose_precision
 from trainables.stint import Stint
+from trainables.storage import StorageError, writing
 from trainables.training import EpochReport, Training
 
 
@@ -66,6 +68,9 @@ class Trainable(tune.Trainable):
             self._forget()
             text, _, _ = str(error).partition("\n")
             return {"infeasible": f"out of memory on the device: {text}"}
+        except StorageError as error:
+            self._forget()
+            return {"storage": str(error)}
         return {
             "reports": reports,
             "setup_seconds": setup_seconds,
@@ -102,12 +107,13 @@ class Trainable(tune.Trainable):
         if state is not None:
             self.training.load(state["training"])
             self.reports = state["reports"]
-        order.folder.mkdir(parents=True, exist_ok=True)
-        # not SummaryWriter, whose queue and thread lose the last events when a worker is killed;
-        # the name goes on with the second and the host, which two stints may share
-        self.writer = EventsWriter(str(order.folder / "events"), f".{order.stint:03d}")
-        # TensorBoard forgets this step and later ones of an earlier stint
-        self._write_event(self.training.epoch + 1, session_log=SessionLog(status=SessionLog.START))
+        with writing(order.folder):
+            order.folder.mkdir(parents=True, exist_ok=True)
+            # not SummaryWriter, whose queue and thread lose the last events when a worker is killed;
+            # the name goes on with the second and the host, which two stints may share
+            self.writer = EventsWriter(str(order.folder / "events"), f".{order.stint:03d}")
+            # TensorBoard forgets this step and later ones of an earlier stint
+            self._write_event(self.training.epoch + 1, session_log=SessionLog(status=SessionLog.START))
         self.last_checkpoint = time.monotonic()
         self.checkpoint_seconds = 0.0
         # one at its end has nothing to train: it gives its last report again
@@ -117,24 +123,28 @@ class Trainable(tune.Trainable):
         report = training.run_epoch()
         row = asdict(report)
         self.reports.append(row)
-        self._show(report)
         overdue = time.monotonic() - self.last_checkpoint > order.checkpoint_seconds
         self.checkpoint_seconds = 0.0
-        if report.epoch in order.checkpoint_epochs or overdue:
-            began = time.perf_counter()
-            checkpoint.save(
-                order.folder,
-                order.stint,
-                {
-                    "identity": order.identity,
-                    "training": training.state(),
-                    "scored": training.scored_weights(),
-                    "reports": self.reports,
-                },
-            )
-            self.last_checkpoint = time.monotonic()
-            self.checkpoint_seconds = time.perf_counter() - began
+        with writing(order.folder):
+            self._show(report)
+            if report.epoch in order.checkpoint_epochs or overdue:
+                self._save(training, order)
         return row
+
+    def _save(self, training: Training, order: Stint) -> None:
+        began = time.perf_counter()
+        checkpoint.save(
+            order.folder,
+            order.stint,
+            {
+                "identity": order.identity,
+                "training": training.state(),
+                "scored": training.scored_weights(),
+                "reports": self.reports,
+            },
+        )
+        self.last_checkpoint = time.monotonic()
+        self.checkpoint_seconds = time.perf_counter() - began
 
     def _show(self, report: EpochReport) -> None:
         values = [
@@ -152,7 +162,8 @@ class Trainable(tune.Trainable):
         self.training = None
         self.stint = None
         if self.writer is not None:
-            self.writer.close()
+            with suppress(OSError):  # a full disk; every event was written out before
+                self.writer.close()
             self.writer = None
         gc.collect()
         if torch.cuda.is_available():

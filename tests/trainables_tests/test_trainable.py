@@ -298,6 +298,18 @@ def test_diverged_training_reports_what_is_not_a_number(worker, order, make_conf
     assert not all(math.isfinite(results[-1]["reports"][-1][name]) for name in ("train_loss", "val_loss"))
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_is_told_and_is_no_exception_of_the_trial(worker, order, folder):
+    folder.mkdir(parents=True)
+    (folder / "checkpoint-000.tmp").symlink_to("/dev/full")
+    one = worker(order())
+    (result,) = steps(one, 1)
+    assert result["storage"] == f"{folder} cannot be written: No space left on device"
+    assert "reports" not in result
+    one.reset_config({"stint": order(stint=1)})
+    assert epochs(steps(one, 1)) == [1], "with room again it trains from its last checkpoint"
+
+
 # ---- TensorBoard
 
 
