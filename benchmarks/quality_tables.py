@@ -1,0 +1,131 @@
+"""The tables of `benchmarks.search_quality`, 110 columns wide at most."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from benchmarks.regret import SHARES, SHOWN, speedup
+
+Floats = NDArray[np.float64]
+
+ANSWERS = {"x random": "random", "x stock": "stock ray", "x promote": "random, promote"}
+"""Columns of speed-ups, and over whom."""
+BASES = {"less rnd stop": "random, stop", "less rnd prom": "random, promote"}
+"""Columns of paired differences at the end of the budget, and to whom."""
+EXPLANATION = """\
+1/16 ... 1     normalized regret at this share of the budget, mean over seeds
+x random       how many times sooner it is where `random` is at the end; below 1, how many times later
+               than `random` it is where it is itself at the end; likewise `stock ray`, `random, promote`
+less rnd ...   regret at the end less that of `random, stop` and `random, promote`, paired over seeds, with
+               the 95 % interval: below 0 is better, and ! marks what is wholly on the wrong side
+trials, ms     configurations begun, and the search's own milliseconds for each"""
+
+
+def column(share: float) -> str:
+    """Name of the column of regrets at a share of the budget."""
+    return f"at {share:.5f}"
+
+
+GRID = [column(share) for share in SHARES]
+
+
+def tables(results: pd.DataFrame) -> str:
+    """One for each number of workers and task, one of means for each number of workers, one of all."""
+    cells = pd.DataFrame(
+        [
+            {"workers": workers, "task": task, **row}
+            for (workers, task), cell in results.groupby(["workers", "task"], sort=False)
+            for row in _cell(cell)
+        ]
+    )
+    blocks = [
+        f"{workers} workers, {task}\n{_text(cell)}"
+        for (workers, task), cell in cells.groupby(["workers", "task"], sort=False)
+    ]
+    several = cells["workers"].nunique() > 1
+    blocks += [
+        f"{workers} workers, mean over tasks (speed-ups: geometric)\n{_text(_means(cell))}"
+        for workers, cell in cells.groupby("workers", sort=False)
+    ]
+    if several:
+        blocks.append(f"mean over all cells (speed-ups: geometric)\n{_text(_means(cells))}")
+    return "\n\n".join([EXPLANATION, *blocks])
+
+
+def _cell(cell: pd.DataFrame) -> list[dict[str, object]]:
+    """One row a search."""
+    by_search = {str(name): rows.set_index("seed") for name, rows in cell.groupby("search", sort=False)}
+    answer = []
+    for name, rows in by_search.items():
+        row: dict[str, object] = {"search": name, "seeds": len(rows)}
+        row |= {_share(share): rows[column(share)].mean() for share in SHOWN}
+        for title, other in ANSWERS.items():
+            row[title] = _speedup(rows, by_search.get(other))
+        for title, base in BASES.items():
+            row[title], row[f"{title} ±"] = _difference(rows, by_search.get(base))
+        row |= {"trials": rows["trials"].mean(), "ms": rows["ms"].mean()}
+        answer.append(row)
+    return answer
+
+
+def _speedup(rows: pd.DataFrame, others: pd.DataFrame | None) -> float:
+    if others is None:
+        return np.nan
+    seeds = rows.index.intersection(others.index)
+    return speedup(*(part.loc[seeds, GRID].to_numpy(float).mean(axis=0) for part in (rows, others)))
+
+
+def _difference(rows: pd.DataFrame, base: pd.DataFrame | None) -> tuple[float, float]:
+    """Mean of the paired differences at the end, and half of its 95 % interval."""
+    if base is None:
+        return np.nan, np.nan
+    difference = (rows[GRID[-1]] - base[GRID[-1]]).dropna().to_numpy(float)
+    return float(difference.mean()), _half_interval(difference)
+
+
+def _half_interval(values: Floats) -> float:
+    """Half of the 95 % interval of their mean, by Student's t."""
+    from scipy.stats import t
+
+    if len(values) < 2:
+        return np.nan
+    return float(t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+
+
+def _means(cells: pd.DataFrame) -> pd.DataFrame:
+    """One row a search: means over its cells, of speed-ups geometric ones."""
+    groups = cells.groupby("search", sort=False)
+    table = groups[[*map(_share, SHOWN), *BASES, "trials", "ms"]].mean()
+    for title in ANSWERS:
+        table[title] = np.exp(np.log(cells[title]).groupby(cells["search"], sort=False).mean())
+    for title in BASES:
+        # cells are independent of one another
+        half = cells[f"{title} ±"]
+        table[f"{title} ±"] = np.sqrt((half**2).groupby(cells["search"], sort=False).mean() / groups.size())
+    table["seeds"] = groups["seeds"].sum()
+    return table.reset_index()
+
+
+def _text(rows: pd.DataFrame) -> str:
+    shown = pd.DataFrame({"search": rows["search"], "seeds": rows["seeds"].astype(int)})
+    for share in SHOWN:
+        shown[_share(share)] = rows[_share(share)].map("{:.3f}".format)
+    for title in ANSWERS:
+        shown[title] = rows[title].map(lambda factor: "" if np.isnan(factor) else f"{factor:.2f}")
+    for title, base in BASES.items():
+        shown[title] = [
+            "" if np.isnan(mean) or name == base else f"{mean:+.3f} ±{half:.3f}{'!' if mean > half else ' '}"
+            for name, mean, half in zip(rows["search"], rows[title], rows[f"{title} ±"], strict=True)
+        ]
+    shown["trials"] = rows["trials"].round().astype(int)
+    shown["ms"] = rows["ms"].map("{:.1f}".format)
+    lines = shown.to_string(index=False).split("\n")
+    width = max(map(len, shown["search"]))
+    # names read better from the left
+    return "\n".join(line[:width].strip().ljust(width) + line[width:] for line in lines)
+
+
+def _share(share: float) -> str:
+    return "1" if share == 1 else f"1/{1 / share:.0f}"
