@@ -1,4 +1,4 @@
-"""The tables of `benchmarks.search_quality`, 110 columns wide at most."""
+"""The tables of `benchmarks.search_quality`, 110 columns wide."""
 
 from __future__ import annotations
 
@@ -6,27 +6,22 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from benchmarks.cases import column
 from benchmarks.regret import SHARES, SHOWN, speedup
 
 Floats = NDArray[np.float64]
 
-ANSWERS = {"x random": "random", "x stock": "stock ray", "x promote": "random, promote"}
+ANSWERS = {"x rnd": "random", "x ray": "stock ray", "x prom": "random, promote"}
 """Columns of speed-ups, and over whom."""
-BASES = {"less rnd stop": "random, stop", "less rnd prom": "random, promote"}
+BASES = {"less stop": "random, stop", "less prom": "random, promote"}
 """Columns of paired differences at the end of the budget, and to whom."""
 EXPLANATION = """\
 1/16 ... 1     normalized regret at this share of the budget, mean over seeds
-x random       how many times sooner it is where `random` is at the end; below 1, how many times later
-               than `random` it is where it is itself at the end; likewise `stock ray`, `random, promote`
-less rnd ...   regret at the end less that of `random, stop` and `random, promote`, paired over seeds, with
-               the 95 % interval: below 0 is better, and ! marks what is wholly on the wrong side
-trials, ms     configurations begun, and the search's own milliseconds for each"""
-
-
-def column(share: float) -> str:
-    """Name of the column of regrets at a share of the budget."""
-    return f"at {share:.5f}"
-
+x rnd          how many times sooner it is where `random` is at the end; below 1, how many times later than
+               `random` it is where it is itself at the end; likewise `stock ray` and `random, promote`
+less stop      regret at the end less that of `random, stop`, paired over seeds, with the 95 % interval (below
+               0 is better, ! marks what is wholly on the wrong side); likewise `random, promote`
+trials, ms     configurations begun, and the search's own CPU milliseconds for each"""
 
 GRID = [column(share) for share in SHARES]
 
@@ -41,7 +36,7 @@ def tables(results: pd.DataFrame) -> str:
         ]
     )
     blocks = [
-        f"{workers} workers, {task}\n{_text(cell)}"
+        f"{workers} workers, {task}, {cell['seeds'].max()} seeds\n{_text(cell)}"
         for (workers, task), cell in cells.groupby(["workers", "task"], sort=False)
     ]
     several = cells["workers"].nunique() > 1
@@ -109,22 +104,22 @@ def _means(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def _text(rows: pd.DataFrame) -> str:
-    shown = pd.DataFrame({"search": rows["search"], "seeds": rows["seeds"].astype(int)})
-    for share in SHOWN:
-        shown[_share(share)] = rows[_share(share)].map("{:.3f}".format)
-    for title in ANSWERS:
-        shown[title] = rows[title].map(lambda factor: "" if np.isnan(factor) else f"{factor:.2f}")
-    for title, base in BASES.items():
-        shown[title] = [
-            "" if np.isnan(mean) or name == base else f"{mean:+.3f} ±{half:.3f}{'!' if mean > half else ' '}"
-            for name, mean, half in zip(rows["search"], rows[title], rows[f"{title} ±"], strict=True)
-        ]
-    shown["trials"] = rows["trials"].round().astype(int)
-    shown["ms"] = rows["ms"].map("{:.1f}".format)
-    lines = shown.to_string(index=False).split("\n")
-    width = max(map(len, shown["search"]))
-    # names read better from the left
-    return "\n".join(line[:width].strip().ljust(width) + line[width:] for line in lines)
+    most = rows["seeds"].max()
+    titles = [*(f"{_share(share):>6}" for share in SHOWN), *(f"{title:>7}" for title in ANSWERS)]
+    titles += [f"{title:>15}" for title in BASES]
+    lines = [f"{'search':22}{''.join(titles)}{'trials':>7}{'ms':>6}"]
+    for row in rows.to_dict("records"):
+        seeds = "" if row["seeds"] == most else f" ({row['seeds']} seeds)"
+        words = [f"{row[_share(share)]:6.3f}" for share in SHOWN]
+        words += [" " * 7 if np.isnan(row[title]) else f"{row[title]:7.2f}" for title in ANSWERS]
+        for title, base in BASES.items():
+            mean, half = row[title], row[f"{title} ±"]
+            same = np.isnan(mean) or row["search"] == base
+            words.append(" " * 15 if same else f"{mean:+8.3f}±{half:.3f}{'!' if mean > half else ' '}")
+        lines.append(
+            f"{row['search'] + seeds:22}{''.join(words)}{row['trials']:7.0f}{row['ms']:6.1f}".rstrip()
+        )
+    return "\n".join(lines)
 
 
 def _share(share: float) -> str:

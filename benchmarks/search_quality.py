@@ -27,16 +27,12 @@ import optuna
 import pandas as pd
 
 from benchmarks import competitors, quality_tables, virtual_time
+from benchmarks.cases import TRAININGS, TRAININGS_A_WORKER, Case, Row, judged
 from benchmarks.curve_families import MAX_EPOCHS
-from benchmarks.regret import SHARES, regret_over_time
-from benchmarks.tasks import TASKS, Task, scale
+from benchmarks.tasks import TASKS, Task
 from search.controller import Rule
 from search.simulate import simulate
 
-TRAININGS = 24
-"""Budget of a search in full trainings of the median configuration, of all workers together ..."""
-TRAININGS_A_WORKER = 1.5
-"""... and at least this many for each worker."""
 SYNE_TUNE = Path(__file__).parent / "syne_tune.csv"
 """Recorded by `benchmarks.syne_tune`."""
 
@@ -59,40 +55,12 @@ OURS = {
 SEARCHES = (*list(OURS)[:3], *competitors.OUTSIDE, *list(OURS)[3:])
 
 
-@dataclass(frozen=True)
-class Case:
-    """One search to be simulated."""
-
-    workers: int
-    task: str
-    search: str
-    seed: int
-
-
-def budget(case: Case) -> float:
-    """Seconds that a search may take."""
-    trainings = max(TRAININGS, TRAININGS_A_WORKER * case.workers)
-    return trainings * scale(case.task, case.seed).seconds / case.workers
-
-
-def measure(case: Case) -> dict[str, float | int | str]:
-    """Regret at each share of the budget, and the search's own milliseconds a trial."""
+def measure(case: Case) -> Row:
+    """One search, simulated and judged."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    task = TASKS[case.task](case.seed)
-    seconds = budget(case)
     began = time.process_time()
-    rows = _epochs(case, task, seconds)
-    took = time.process_time() - began
-    trials = max(1, rows["trial"].nunique())
-    regrets = regret_over_time(rows, task, scale(case.task, case.seed), seconds)
-    return {
-        **vars(case),
-        "trials": trials,
-        "ms": round(1000 * took / trials, 2),
-        **{
-            quality_tables.column(share): round(float(r), 5) for share, r in zip(SHARES, regrets, strict=True)
-        },
-    }
+    rows = _epochs(case, case.make_task(), case.budget())
+    return judged(case, rows, time.process_time() - began)
 
 
 def _epochs(case: Case, task: Task, seconds: float) -> pd.DataFrame:
@@ -113,7 +81,7 @@ def _epochs(case: Case, task: Task, seconds: float) -> pd.DataFrame:
     )
 
 
-def run(cases: list[Case], processes: int) -> Iterator[dict[str, float | int | str]]:
+def run(cases: list[Case], processes: int) -> Iterator[Row]:
     """What `measure` says of each case, in their order."""
     if processes == 1:
         yield from map(measure, cases)
@@ -183,7 +151,7 @@ def main() -> None:
 
 
 def _simulated(cases: list[Case], processes: int, out: Path | None) -> pd.DataFrame:
-    rows: list[dict[str, float | int | str]] = []
+    rows: list[Row] = []
     with (out or Path(os.devnull)).open("w", newline="") as file:
         for row in run(cases, processes):
             writer = csv.DictWriter(file, row.keys())
