@@ -13,7 +13,9 @@ import optuna
 from numpy.typing import NDArray
 
 from benchmarks.curve_families import FAMILIES, MAX_EPOCHS
+from benchmarks.record_curves import TASK
 from search.curves import RecordedCurves
+from spaces import cnn
 
 Floats = NDArray[np.float64]
 
@@ -45,7 +47,7 @@ class CnnCurves:
 
     def suggest(self, trial: optuna.Trial) -> None:
         """See `Task`."""
-        self._recorded.suggest(trial)
+        cnn.suggest(trial, TASK)
 
     def curve(self, params: Mapping[str, Any]) -> tuple[Floats, Floats]:
         """See `Task`: the curve of the nearest recorded configuration."""
