@@ -17,9 +17,10 @@ import os
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -29,7 +30,7 @@ import pandas as pd
 from benchmarks import competitors, quality_tables, virtual_time
 from benchmarks.cases import TRAININGS, TRAININGS_A_WORKER, Case, Row, judged
 from benchmarks.curve_families import MAX_EPOCHS
-from benchmarks.tasks import TASKS, Task
+from benchmarks.tasks import TASKS
 from search.controller import Rule
 from search.simulate import simulate
 
@@ -58,25 +59,30 @@ SEARCHES = (*list(OURS)[:3], *competitors.OUTSIDE, *list(OURS)[3:])
 def measure(case: Case) -> Row:
     """One search, simulated and judged."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    search = _ready(case)
     began = time.process_time()
-    rows = _epochs(case, case.make_task(), case.budget())
+    rows = search()
     return judged(case, rows, time.process_time() - began)
 
 
-def _epochs(case: Case, task: Task, seconds: float) -> pd.DataFrame:
+def _ready(case: Case) -> Callable[[], pd.DataFrame]:
+    """A search that only has to be started: what it needs is imported."""
+    task, seconds = case.make_task(), case.budget()
     if case.search in competitors.OUTSIDE:
         search = competitors.OUTSIDE[case.search](task.suggest, MAX_EPOCHS, case.seed)
-        return virtual_time.run(
-            search, task.curve, workers=case.workers, max_epochs=MAX_EPOCHS, seconds=seconds
+        return partial(
+            virtual_time.run, search, task.curve, workers=case.workers, max_epochs=MAX_EPOCHS, seconds=seconds
         )
-    return simulate(
+    ours = OURS[case.search]
+    return partial(
+        simulate,
         task.suggest,
         task.curve,
         workers=case.workers,
         max_epochs=MAX_EPOCHS,
         seconds=seconds,
-        sampler=OURS[case.search].sampler,
-        asha=OURS[case.search].asha,
+        sampler=ours.sampler,
+        asha=ours.asha,
         seed=case.seed,
     )
 

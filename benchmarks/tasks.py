@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -85,7 +85,7 @@ class Scale:
         return (self.best - score) / (self.best - self.median)
 
 
-@lru_cache
+@cache
 def scale(name: str, seed: int) -> Scale:
     """From 2,000 random configurations, or all that were recorded."""
     if name == "cnn curves":
