@@ -46,7 +46,16 @@ def tables(results: pd.DataFrame) -> str:
     ]
     if several:
         blocks.append(f"mean over all cells (speed-ups: geometric)\n{_text(_means(cells))}")
-    return "\n\n".join([EXPLANATION, *blocks])
+    return "\n\n".join([EXPLANATION, *blocks, _wrong_side(cells)])
+
+
+def _wrong_side(cells: pd.DataFrame) -> str:
+    """In how many cells each search is worse, the interval wholly on the wrong side."""
+    lines = ["cells that are wholly on the wrong side"]
+    for name, rows in cells.groupby("search", sort=False):
+        counts = [f"{(rows[title] > rows[f'{title} ±']).sum()} of {len(rows)} {title}" for title in BASES]
+        lines.append(f"{name:24}{', '.join(counts)}")
+    return "\n".join(lines)
 
 
 def _cell(cell: pd.DataFrame) -> list[dict[str, object]]:

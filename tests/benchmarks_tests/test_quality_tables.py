@@ -46,9 +46,15 @@ def test_difference_wholly_on_the_wrong_side_is_marked():
     assert "-0.197±0.014 " in lines_of(text, "multifidelity, promote")[0]
 
 
+def test_cells_on_the_wrong_side_are_counted():
+    text = quality_tables.tables(pd.concat([results(*FINALS), results(*FINALS, task="plain")]))
+    assert "stock ray               2 of 2 less stop, 2 of 2 less prom" in text
+    assert "multifidelity, promote  0 of 2 less stop, 0 of 2 less prom" in text
+
+
 def test_there_is_a_mean_for_each_number_of_workers_and_one_of_all():
     text = quality_tables.tables(pd.concat([results(*FINALS), results(*FINALS, workers=64)]))
-    assert len(lines_of(text, "stock ray")) == 2 + 2 + 1
+    assert text.count("\nstock ray ") == 2 + 2 + 1 + 1  # the last one counts cells
 
 
 def test_search_with_fewer_seeds_is_compared_on_those_it_has():
