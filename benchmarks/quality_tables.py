@@ -17,8 +17,8 @@ BASES = {"less stop": "random, stop", "less prom": "random, promote"}
 """Columns of paired differences at the end of the budget, and to whom."""
 EXPLANATION = """\
 1/16 ... 1     normalized regret at this share of the budget, mean over seeds
-x rnd          how many times sooner it is where `random` is at the end; below 1, how many times later than
-               `random` it is where it is itself at the end; likewise `stock ray` and `random, promote`
+x rnd          how many times sooner it is where `random` is at the end; where it never gets there, at most
+               this much (`benchmarks.regret.speedup`); likewise `stock ray` and `random, promote`
 less stop      regret at the end less that of `random, stop`, paired over seeds, with the 95 % interval (below
                0 is better, ! marks what is wholly on the wrong side); likewise `random, promote`
 trials, ms     configurations begun, and the search's own CPU milliseconds for each"""

@@ -36,11 +36,19 @@ def regret_over_time(rows: pd.DataFrame, task: Task, unit: Scale, budget: float)
 
 
 def speedup(one: Floats, other: Floats) -> float:
-    """How many times sooner `one` is where both have been by the end; both (shares,), means over seeds.
+    """How many times sooner `one` is where `other` is in the end; both (shares,), means over seeds.
 
-    That is the final regret of the worse of the two: what `other` has in the end, where `one` gets there.
+    Where `one` never gets there, it would have taken more than the whole budget; or it is compared where it
+    ended itself, if that is worse for it.
     """
-    target = max(one[-1], other[-1])
+    sooner = _first(other, other[-1]) / _first(one, other[-1])
+    if one[-1] <= other[-1]:
+        return sooner
+    return min(sooner, _first(other, one[-1]) / _first(one, one[-1]))
+
+
+def _first(regrets: Floats, target: float) -> float:
+    """Share of the budget at which the regret is first reached; all of it if never."""
     # noise may make regret rise again; what counts is when it first was there
-    first_one, first_other = (SHARES[np.argmax(regrets <= target)] for regrets in (one, other))
-    return float(first_other / first_one)
+    reached = np.flatnonzero(regrets <= target)
+    return float(SHARES[reached[0]]) if reached.size else 1.0

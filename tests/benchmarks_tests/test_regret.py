@@ -49,8 +49,17 @@ def test_speedup_is_the_ratio_of_times_to_the_same_regret():
     assert speedup(falling(0.1, at=1 / 8), falling(0.2, at=1 / 2)) == 4.0
 
 
-def test_speedup_of_a_search_that_ends_worse_is_taken_where_it_ends():
-    assert speedup(falling(0.2, at=1 / 2), falling(0.1, at=1 / 8)) == 0.25
+def test_speedup_of_a_search_that_never_gets_there_is_bounded_by_the_budget():
+    assert speedup(falling(0.2, at=1 / 2), falling(0.1, at=1 / 8)) == 1 / 8
+
+
+def test_search_that_ends_worse_is_not_praised_for_getting_there_early():
+    assert speedup(falling(0.9, at=1 / 64), falling(0.1, at=1 / 2)) == 1 / 2
+
+
+def test_search_that_ends_worse_and_is_late_is_compared_where_it_ends():
+    late, two_steps = falling(0.5, at=1.0), np.where(SHARES >= 1 / 2, 0.1, falling(0.5, at=1 / 16))
+    assert speedup(late, two_steps) == 1 / 16
 
 
 def test_speedup_over_itself_is_one():
