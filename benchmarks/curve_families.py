@@ -191,7 +191,8 @@ class Conditional(Family):
             + 0.2 * self.branches[head](np.array([dense, width, depth]))
             + 0.3 * self.common(np.array([inner[0], width, depth, params["dropout"] * 2]))
         )
-        return 0.95 - 0.8 * loss - sum(self.penalty[part] for part in (name, head, params["activation"]))
+        penalty = sum(self.penalty[part] for part in (name, head, params["activation"]))
+        return float(0.95 - 0.8 * loss - penalty)
 
     def truth(self, params: Mapping[str, Any]) -> tuple[Floats, Floats]:
         """See `Family`."""

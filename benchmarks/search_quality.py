@@ -1,157 +1,128 @@
 """How good is a search? Regret over time of this project's search and of what one would use instead.
 
-    python -m benchmarks.search_quality --quick            3 minutes on one core
-    python -m benchmarks.search_quality --workers 1,4,16,64 --seeds 20
+    python -m benchmarks.search_quality --quick                                  4 workers, 2 seeds
+    python -m benchmarks.search_quality --workers 1,4,16,64 --seeds 20 --out quality.csv
+    python -m benchmarks.search_quality --read quality.csv                       the tables once more
 
 Every competitor has the same space, curves, workers, budget and seeds. Normalized regret: 0 is the best
-final score of 2,000 random configurations, 1 their median. Of what has been trained until then the best by
-the score that the search saw is judged by its true score.
+final score of 2,000 random configurations (or of all recorded), 1 their median. Of what has been trained
+until then the epoch that looked best is judged by its true score.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import os
+import sys
+import textwrap
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import partial
 from itertools import product
-from typing import Any
+from pathlib import Path
 
-import numpy as np
 import optuna
 import pandas as pd
 
-from benchmarks.curve_families import FAMILIES, MAX_EPOCHS, Family
+from benchmarks import competitors, quality_tables, virtual_time
+from benchmarks.cases import TRAININGS, TRAININGS_A_WORKER, Case, Row, judged
+from benchmarks.curve_families import MAX_EPOCHS
+from benchmarks.tasks import TASKS
 from search.controller import Rule
 from search.simulate import simulate
 
-SHARES = (1 / 16, 1 / 4, 1 / 2, 1.0)
-TRAININGS = 24
-"""Budget of a search in full trainings; at least TRAININGS_A_WORKER for each worker."""
-TRAININGS_A_WORKER = 3
-RANDOM_CONFIGURATIONS = 2000
+SYNE_TUNE = Path(__file__).parent / "syne_tune.csv"
+"""Recorded by `benchmarks.syne_tune`."""
 
 
 @dataclass(frozen=True)
-class Competitor:
+class Ours:
     """A sampler and a rule, as `search.simulate` takes them."""
 
     sampler: str
     asha: Rule
 
 
-COMPETITORS = {
-    "random": Competitor("random", "none"),
-    "random, stop": Competitor("random", "stop"),
-    "random, promote": Competitor("random", "promote"),
-    "tpe, stop": Competitor("tpe", "stop"),
-    "multifidelity, promote": Competitor("multifidelity", "promote"),
+OURS = {
+    "random": Ours("random", "none"),
+    "random, stop": Ours("random", "stop"),
+    "random, promote": Ours("random", "promote"),
+    "tpe, promote": Ours("tpe", "promote"),
+    "multifidelity, promote": Ours("multifidelity", "promote"),
 }
+SEARCHES = (*list(OURS)[:3], *competitors.OUTSIDE, *list(OURS)[3:])
 
 
-@dataclass(frozen=True)
-class Scale:
-    """What normalized regret and the budget are measured by, of one family and seed."""
-
-    best: float
-    median: float
-    seconds: float
-    """Of a full training of the median configuration."""
-
-
-@lru_cache
-def scale(family: str, seed: int) -> Scale:
-    """From 2,000 random configurations."""
-    task = FAMILIES[family](seed)
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
-    curves = []
-    for _ in range(RANDOM_CONFIGURATIONS):
-        trial = study.ask()
-        task.suggest(trial)
-        values, seconds = task.truth(trial.params)
-        curves.append((values[-1] if np.isfinite(values).all() else -np.inf, seconds.sum()))
-    finals, seconds = np.array(curves).T
-    return Scale(float(finals.max()), float(np.median(finals)), float(np.median(seconds)))
-
-
-def regrets(family: str, seed: int, competitor: Competitor, workers: int) -> dict[str, float]:
-    """Normalized regret at each share of the budget, and the search's own seconds a trial."""
+def measure(case: Case) -> Row:
+    """One search, simulated and judged."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    task, unit = FAMILIES[family](seed), scale(family, seed)
-    budget = max(TRAININGS, TRAININGS_A_WORKER * workers) * unit.seconds / workers
-    began = time.perf_counter()
-    rows = simulate(
+    search = _ready(case)
+    began = time.process_time()
+    rows = search()
+    return judged(case, rows, time.process_time() - began)
+
+
+def _ready(case: Case) -> Callable[[], pd.DataFrame]:
+    """A search that only has to be started: what it needs is imported."""
+    task, seconds = case.make_task(), case.budget()
+    if case.search in competitors.OUTSIDE:
+        search = competitors.OUTSIDE[case.search](task.suggest, MAX_EPOCHS, case.seed)
+        return partial(
+            virtual_time.run, search, task.curve, workers=case.workers, max_epochs=MAX_EPOCHS, seconds=seconds
+        )
+    ours = OURS[case.search]
+    return partial(
+        simulate,
         task.suggest,
         task.curve,
-        workers=workers,
+        workers=case.workers,
         max_epochs=MAX_EPOCHS,
-        seconds=budget,
-        sampler=competitor.sampler,
-        asha=competitor.asha,
-        seed=seed,
+        seconds=seconds,
+        sampler=ours.sampler,
+        asha=ours.asha,
+        seed=case.seed,
     )
-    took = time.perf_counter() - began
-    return {
-        **{f"{share:g}": regret_at(rows, task, unit, share * budget) for share in SHARES},
-        "trials": float(rows["trial"].nunique()),
-        "ms a trial": 1000 * took / rows["trial"].nunique(),
-    }
 
 
-def regret_at(rows: pd.DataFrame, task: Family, unit: Scale, seconds: float) -> float:
-    """Normalized regret of the epoch that looked best until then; of nothing at all, that of the median."""
-    done = rows[(rows["time"] <= seconds) & np.isfinite(rows["value"])]
-    if done.empty:
-        return 1.0
-    best = done.loc[done["value"].idxmax()]
-    true = task.truth(best["params"])[0][best["epoch"] - 1]
-    return float((unit.best - true) / (unit.best - unit.median))
-
-
-def _one(case: tuple[str, str, int, int]) -> dict[str, Any]:
-    family, name, workers, seed = case
-    return {
-        "family": family,
-        "search": name,
-        "workers": workers,
-        "seed": seed,
-        **regrets(family, seed, COMPETITORS[name], workers),
-    }
-
-
-def run(
-    families: list[str], names: list[str], workers: list[int], seeds: int, processes: int
-) -> pd.DataFrame:
-    """Every case, a row each."""
-    cases = list(product(families, names, workers, range(seeds)))
+def run(cases: list[Case], processes: int) -> Iterator[Row]:
+    """What `measure` says of each case, in their order."""
     if processes == 1:
-        return pd.DataFrame([_one(case) for case in cases])
+        yield from map(measure, cases)
+        return
     with ProcessPoolExecutor(processes) as pool:
-        return pd.DataFrame(list(pool.map(_one, cases, chunksize=4)))
+        yield from pool.map(measure, cases)
 
 
-def table(results: pd.DataFrame) -> str:
-    """Mean and standard error over seeds, of each cell, and the mean over all."""
-    columns = [f"{share:g}" for share in SHARES]
-    grouped = results.groupby(["workers", "family", "search"], sort=False)
-    mean, error = grouped[columns].mean(), grouped[columns].sem()
-    text = mean.map("{:.3f}".format) + " ±" + error.map("{:.3f}".format)
-    text[["trials", "ms a trial"]] = grouped[["trials", "ms a trial"]].mean().round(1)
-    overall = results.groupby(["workers", "search"], sort=False)[columns].mean().round(3)
-    paired = results.pivot_table(
-        index=["workers", "family", "seed"], columns="search", values=columns[-1], sort=False
+def settings() -> str:
+    """Every competitor's settings, a line each."""
+    lines = {
+        name: f"search.simulate: sampler {ours.sampler}, asha {ours.asha}; rungs 1, 3, 9, 27"
+        for name, ours in OURS.items()
+    }
+    lines |= {name: make.settings for name, make in competitors.OUTSIDE.items()}
+    if SYNE_TUNE.exists():
+        lines |= competitors.RECORDED
+    rows = "\n".join(
+        textwrap.fill(f"  {name:24}{text}", 110, subsequent_indent=" " * 26) for name, text in lines.items()
     )
-    lines = [text.to_string(), "", "mean over families", overall.to_string()]
-    reference = "random, stop"
-    if reference in paired:
-        difference = paired.drop(columns=reference).sub(paired[reference], axis=0)
-        grouped_difference = difference.groupby(["workers", "family"], sort=False)
-        shown = grouped_difference.mean().map("{:+.3f}".format) + " ±"
-        shown += (1.96 * grouped_difference.sem()).map("{:.3f}".format)
-        lines += ["", f"at the end, less that of {reference} (95 % interval, paired)", shown.to_string()]
-    return "\n".join(lines)
+    return (
+        f"budget: {TRAININGS} full trainings of the median configuration, and at least"
+        f" {TRAININGS_A_WORKER:g} a worker; up to {MAX_EPOCHS} epochs a trial\n{rows}"
+    )
+
+
+def _with_recorded(results: pd.DataFrame) -> pd.DataFrame:
+    """The results, and what was recorded elsewhere for the same tasks, workers and seeds."""
+    if not SYNE_TUNE.exists():
+        return results
+    recorded = pd.read_csv(SYNE_TUNE)
+    same = pd.MultiIndex.from_frame(recorded[["workers", "task", "seed"]]).isin(
+        pd.MultiIndex.from_frame(results[["workers", "task", "seed"]])
+    )
+    return pd.concat([results, recorded[same]], ignore_index=True)
 
 
 def main() -> None:
@@ -159,21 +130,45 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--workers", default="4", help="numbers of workers, such as 1,4,16,64")
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--families", default=",".join(FAMILIES), help="of: " + ", ".join(FAMILIES))
-    parser.add_argument("--searches", default=";".join(COMPETITORS), help="of: " + "; ".join(COMPETITORS))
-    parser.add_argument("--processes", type=int, default=1, help="cases side by side")
-    parser.add_argument("--quick", action="store_true", help="4 workers, 2 seeds")
-    parser.add_argument("--out", help="also write every case to this CSV file")
+    parser.add_argument("--families", default=",".join(TASKS), help="of: " + ", ".join(TASKS))
+    parser.add_argument("--searches", default=";".join(SEARCHES), help="of: " + "; ".join(SEARCHES))
+    parser.add_argument("--processes", type=int, default=2, help="cases side by side")
+    parser.add_argument("--quick", action="store_true", help="2 seeds")
+    parser.add_argument("--out", type=Path, help="also write every case to this CSV file, as they come")
+    parser.add_argument("--read", type=Path, help="simulate nothing: tables of such a file")
     options = parser.parse_args()
     # a model of 150 points is slower on several threads than on one
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    workers = [int(word) for word in options.workers.split(",")]
-    seeds = 2 if options.quick else options.seeds
-    print("settings of every competitor: as search.simulate has them,", COMPETITORS)
-    results = run(options.families.split(","), options.searches.split(";"), workers, seeds, options.processes)
-    if options.out:
-        results.to_csv(options.out, index=False)
-    print(table(results))
+    if options.read:
+        results = pd.read_csv(options.read)
+    else:
+        cases = [
+            Case(workers, task, search, seed)
+            for workers, task, seed, search in product(
+                map(int, options.workers.split(",")),
+                options.families.split(","),
+                range(2 if options.quick else options.seeds),
+                options.searches.split(";"),
+            )
+        ]
+        results = _simulated(cases, options.processes, options.out)
+    print(settings(), end="\n\n")
+    print(quality_tables.tables(_with_recorded(results)))
+
+
+def _simulated(cases: list[Case], processes: int, out: Path | None) -> pd.DataFrame:
+    rows: list[Row] = []
+    with (out or Path(os.devnull)).open("w", newline="") as file:
+        for row in run(cases, processes):
+            writer = csv.DictWriter(file, row.keys())
+            if not rows:
+                writer.writeheader()
+            writer.writerow(row)
+            file.flush()
+            rows.append(row)
+            print(f"\r{len(rows)} of {len(cases)} searches", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    return pd.DataFrame(rows)
 
 
 if __name__ == "__main__":
