@@ -19,17 +19,19 @@ from unittest import mock
 
 import pandas as pd
 
+from benchmarks.cases import Case, Row, column
 from benchmarks.curve_families import FAMILIES
-from benchmarks.search_quality import COMPETITORS, SHARES, regrets
+from benchmarks.regret import SHARES
+from benchmarks.search_quality import measure
 
 OURS = "multifidelity, promote"
 REFERENCES = ("random, promote", "random, stop")
 VARIANTS: dict[str, Mapping[str, Any]] = {
     "as it is": {},
     "every trial judged from the lowest rung": {
-        "search.multifidelity.MultifidelitySampler.starting_rung": lambda self, study, number, levels: levels[
-            0
-        ]
+        "search.multifidelity.MultifidelitySampler.starting_rung": lambda self, study, number, levels: min(
+            levels
+        )
     },
     "every rung trusted": {"search.multifidelity.trust": lambda values, step, enough: 1.0},
     "also a model of noise": {"search.multifidelity.EVIDENCE": -math.inf},
@@ -39,13 +41,13 @@ VARIANTS: dict[str, Mapping[str, Any]] = {
 """What replaces what, by full name."""
 
 
-def _one(case: tuple[str, str, int, int]) -> dict[str, Any]:
+def _one(case: tuple[str, str, int, int]) -> Row:
     family, name, workers, seed = case
     with ExitStack() as stack:
         for target, replacement in VARIANTS.get(name, {}).items():
             stack.enter_context(mock.patch(target, replacement))
-        result = regrets(family, seed, COMPETITORS[name if name in COMPETITORS else OURS], workers)
-    return {"family": family, "search": name, "seed": seed, **result}
+        result = measure(Case(workers, family, name if name in REFERENCES else OURS, seed))
+    return {**result, "search": name}
 
 
 def run(families: list[str], names: list[str], workers: int, seeds: range, processes: int) -> pd.DataFrame:
@@ -61,18 +63,18 @@ def table(results: pd.DataFrame) -> str:
     """Mean regret over families and seeds by share of the budget, the mean of each family at the end, and
     the family in which a variant does worst beside each reference: the difference and its 95 % interval.
     """
-    shares = [f"{share:g}" for share in SHARES]
+    shares = [column(share) for share in SHARES]
     shown = results.groupby("search", sort=False)[shares].mean().round(3)
-    last = results.pivot_table(index=["family", "seed"], columns="search", values=shares[-1], sort=False)
+    last = results.pivot_table(index=["task", "seed"], columns="search", values=shares[-1], sort=False)
     for reference in REFERENCES:
-        less = last.sub(last[reference], axis=0).groupby("family", sort=False)
+        less = last.sub(last[reference], axis=0).groupby("task", sort=False)
         mean, interval = less.mean(), 1.96 * less.sem()
         worst = mean.idxmax()
         shown[f"worst less {reference}"] = [
             f"{mean.at[worst[name], name]:+.3f} ±{interval.at[worst[name], name]:.3f} {worst[name]}"
             for name in shown.index
         ]
-    families = last.groupby("family", sort=False).mean().T.reindex(shown.index).round(3)
+    families = last.groupby("task", sort=False).mean().T.reindex(shown.index).round(3)
     return f"{shown.to_string()}\n\nat the end, by family\n{families.to_string()}"
 
 

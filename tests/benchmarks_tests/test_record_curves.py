@@ -21,6 +21,7 @@ def recording(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_recorded_trial_has_a_whole_curve_and_is_not_trained_again(recording):
     record(recording, 0)
     written = (recording.work / "00000.json").read_bytes()
