@@ -49,7 +49,7 @@ def test_a_trial_whose_worker_is_killed_goes_on_under_its_own_number(tmp_path: P
 
     trials = Results(search.folder).study.get_trials(deepcopy=False)
     assert [trial.user_attrs["outcome"] for trial in trials] == ["complete", "complete"]
-    assert sorted(trial.user_attrs["stints"] for trial in trials) == [1, 2], "one was given out again"
+    assert sorted(len(trial.user_attrs["stints"]) for trial in trials) == [1, 2], "one was given out again"
     for trial in trials:
         assert list(trial.intermediate_values) == list(range(1, epochs + 1))
     trained = fault_evidence.gather(search.folder).trained

@@ -23,7 +23,7 @@ from trainables.seeding import derive_seed
 from trainables.training import Training
 
 SEED = 5
-TIMES = {"seconds", "images_per_second"}
+TIMES = {"seconds", "validation_seconds", "images_per_second"}
 
 
 def search(folder: Path, slots: int) -> Results:
