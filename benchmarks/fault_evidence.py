@@ -20,7 +20,7 @@ from search.results import Results, RunFolder
 from trainables import checkpoint
 
 OUTCOMES = {"complete", "pruned", "diverged", "infeasible", "failed"}
-TIMES = {"seconds", "images_per_second"}
+TIMES = {"seconds", "validation_seconds", "images_per_second"}
 """Of an epoch's report what no two runs share."""
 
 

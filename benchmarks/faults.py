@@ -150,14 +150,14 @@ def _wait_for_workers(leader: int, seconds: float = 60) -> None:
     """Until the workers of a killed driver have noticed: what they did until then counts as its sitting."""
     deadline = time.monotonic() + seconds
     while any(_trains(process) for process in _session(leader)):
-        assert time.monotonic() < deadline, "workers outlive their driver"
+        assert time.monotonic() < deadline, f"workers outlive their driver: {_session(leader)}"
         time.sleep(0.1)
 
 
 def _trains(process: psutil.Process) -> bool:
     """Whether a process may write to the run folder; Ray's agents do not, and take a minute to notice."""
     try:
-        name = " ".join(process.cmdline())
+        name = " ".join(process.cmdline()).rstrip()  # Ray renames its processes, and pads the rest
     except psutil.Error:
         return False
     return name.startswith("ray::") and not name.endswith("Agent")
