@@ -59,8 +59,18 @@ class Conditions:
         active: Bools = np.zeros(units.shape, dtype=bool)
         active[:, : self._always.size] = self._always
         seen: NDArray[np.float32] = np.where(active, units, INACTIVE).astype(np.float32)
-        for i, tree in self._rules.items():
-            votes = tree.predict(np.ascontiguousarray(seen[:, :i]))
-            active[:, i] = votes.reshape(len(units), 2).argmax(axis=1) == 1
+        for i in self._rules:
+            active[:, i] = self.active_next(seen[:, :i])
             seen[:, i] = np.where(active[:, i], units[:, i], INACTIVE)
         return active
+
+    def active_next(self, seen: NDArray[np.float32]) -> Bools:
+        """Whether the next parameter is active: (n,), given the places of all before it (n, parameters
+        before it), INACTIVE where they are not active."""
+        count, i = seen.shape
+        tree = self._rules.get(i)
+        if tree is None:
+            return np.full(count, self._always[i])
+        votes = tree.predict(np.ascontiguousarray(seen))
+        chosen: Bools = votes.reshape(count, 2).argmax(axis=1) == 1
+        return chosen

@@ -75,11 +75,11 @@ class RecordedCurves:
         """Ask for one configuration, parameter by parameter as the recorded trials were."""
         seen = self._seen
         conditions = seen.conditions()
-        units = np.full((1, len(seen.space.names)), INACTIVE)
+        units = np.full((1, len(seen.space.names)), INACTIVE, dtype=np.float32)
         for name, distribution in self._fixed.items():
             _ask(trial, name, distribution)
         for i, name in enumerate(seen.space.names):
-            if conditions.active(units)[0, i]:
+            if conditions.active_next(units[:, :i])[0]:
                 value = _ask(trial, name, seen.distributions[name])
                 units[0, i] = seen.space.parameters[i].to_unit(value)
 
