@@ -157,7 +157,9 @@ def check_database(url: str, name: str, *, resume: bool) -> None:
     import sqlalchemy
 
     try:
-        names = optuna.get_all_study_names(open_storage(url))
+        storage = open_storage(url)
+        names = optuna.get_all_study_names(storage)
+        storage.engine.dispose()
     except sqlalchemy.exc.SQLAlchemyError as error:
         raise ValueError(f"--study-storage {url} cannot be used: {reason(error)}") from error
     if (name in names) != resume:

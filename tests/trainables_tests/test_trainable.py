@@ -340,7 +340,7 @@ def test_every_report_can_be_read_in_tensorboard_at_once(worker, order, folder):
     for epoch in (1, 2):
         (row,) = one.train()["reports"]
         wanted += [(name, epoch, pytest.approx(value)) for name, value in row.items() if name != "epoch"]
-        assert len(wanted) == 8 * epoch
+        assert len(wanted) == 9 * epoch
         assert events(folder) == wanted
 
 
