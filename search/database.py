@@ -148,8 +148,11 @@ _UNREADABLE = {True: "is damaged, or no study", False: "cannot be used"}
 
 
 def reason(error: Exception) -> str:
-    """What the database itself said, in one line, without the statement and the advice around it."""
-    return " ".join(str(error.__cause__ or error).split())
+    """What the database itself said, in one line, without what libraries put around it."""
+    first: BaseException = error
+    while first.__cause__ is not None:
+        first = first.__cause__
+    return " ".join(str(first).split())
 
 
 def check_database(url: str, name: str, *, resume: bool) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from search.budgets import Budgets
 from search.command_line import resume_command
 from search.controller import Controller, Plan, Work
-from search.database import sqlite_url
+from search.database import reason, sqlite_url
 from search.engine import Engine, ship
 from search.interrupts import interrupts
 from search.local_ray import local_ray
@@ -47,15 +47,24 @@ def search(prepared: Prepared, console: Console, *, resume: bool = False) -> Res
 
     `resume` goes on with what the run folder holds; otherwise the folder must not be there yet.
     Raises what stopped it where that was no trial's own failure; what was recorded until then is kept.
-    That is StorageError, with the way to go on, where the disk of the run folder was full or failing.
+    That is StorageError, with the way to go on, where the disk of the run folder was full or failing, or
+    the study's database was.
     """
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import SQLAlchemyError
+
     folder = prepared.folder.path
     try:
         with writing(folder):
-            return _search(prepared, console, resume=resume)
+            try:
+                return _search(prepared, console, resume=resume)
+            except (SQLAlchemyError, StorageInternalError) as error:
+                if prepared.settings.study_storage == "auto":
+                    raise  # a file: `writing` knows what a full disk looks like
+                raise StorageError(f"the study cannot be written: {reason(error)}") from error
     except StorageError as error:
         raise StorageError(
-            f"{error}; the search has stopped and its record is whole: make room, then go on with "
+            f"{error}; the search has stopped and its record is whole: when that is put right, go on with "
             f"`{resume_command(folder)}`"
         ) from error
 

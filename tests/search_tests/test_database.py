@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -26,37 +27,61 @@ from search.study import StudyRecord
 SERVER = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))), None) or shutil.which("initdb")
 
 
+class Server:
+    """A PostgreSQL server on loopback; `address` is that of an empty database."""
+
+    def __init__(self, folder: Path) -> None:
+        assert SERVER is not None
+        self.folder, self.programs = folder, Path(SERVER).parent
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.address = f"postgresql://me@127.0.0.1:{self.port}/postgres"
+        self.options: dict[str, Any] = {
+            "stdout": subprocess.DEVNULL,
+            "stderr": subprocess.DEVNULL,
+            "cwd": folder,
+        }
+        if os.getuid() == 0:  # as root it refuses to run
+            shutil.chown(folder, "postgres")
+            self.options["user"] = "postgres"
+        make = [self.programs / "initdb", "-D", folder / "data", "-U", "me", "-A", "trust", "-N"]
+        subprocess.run(make, check=True, **self.options)
+        self.start()
+
+    def start(self) -> None:
+        """Until it answers."""
+        place = ["-h", "127.0.0.1", "-p", str(self.port)]
+        self.process = subprocess.Popen(
+            [self.programs / "postgres", "-D", self.folder / "data", "-k", self.folder, "-F", *place],
+            **self.options,
+        )
+        ready = [self.programs / "pg_isready", *place, "-t", "30"]
+        for _ in range(300):
+            if subprocess.run(ready, check=False, **self.options).returncode == 0:
+                return
+            time.sleep(0.1)
+        raise AssertionError("the server does not answer")
+
+    def stop(self) -> None:
+        """At once: clients are cut off."""
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait(30)
+
+
 @pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """Address of an empty database on loopback, gone afterwards."""
+def running() -> Iterator[Server]:
     if SERVER is None:
         pytest.skip("needs a PostgreSQL server (Debian's package postgresql)")
-    programs = Path(SERVER).parent
-    # the server refuses to run as root
-    user = "postgres" if os.getuid() == 0 else pwd.getpwuid(os.getuid()).pw_name
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     with tempfile.TemporaryDirectory(prefix="pg-") as folder:
-        if os.getuid() == 0:
-            shutil.chown(folder, user)
-        as_user = {"user": user} if os.getuid() == 0 else {}
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder, **as_user}
-        subprocess.run(
-            [programs / "initdb", "-D", f"{folder}/data", "-U", "me", "-A", "trust", "-N"],
-            check=True,
-            **quiet,
-        )
-        options = ["-h", "127.0.0.1", "-p", str(port), "-k", folder, "-F"]
-        process = subprocess.Popen([programs / "postgres", "-D", f"{folder}/data", *options], **quiet)
-        try:
-            ready = [programs / "pg_isready", "-h", "127.0.0.1", "-p", str(port), "-t", "30"]
-            for _ in range(300):
-                if subprocess.run(ready, check=False, **quiet).returncode == 0:
-                    break
-            yield f"postgresql://me@127.0.0.1:{port}/postgres"
-        finally:
-            process.send_signal(signal.SIGINT)  # does not wait for clients, as SIGTERM would
-            process.wait(30)
+        server = Server(Path(folder))
+        yield server
+        server.stop()
+
+
+@pytest.fixture
+def server(running: Server) -> str:
+    """Address of the server's database."""
+    return running.address
 
 
 def controller(record: StudyRecord, trials: int) -> Controller:
