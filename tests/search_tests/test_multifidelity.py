@@ -284,9 +284,12 @@ def pruned_study(seed: int, trials: int) -> optuna.Study:
 
 @pytest.mark.slow
 def test_learns_from_pruned_trials_in_plain_optuna() -> None:
-    study = pruned_study(0, 60)
-    assert study.best_value > 0.8  # no more than 0.795 in branch b, which is the better one early
-    assert any(trial.state == TrialState.PRUNED for trial in study.trials)
+    studies = [pruned_study(seed, 60) for seed in range(8)]
+    best = np.array([study.best_value for study in studies])
+    # no more than 0.795 in branch b, which is the better one early and holds some searches for good
+    assert (best > 0.8).sum() >= 6
+    assert np.median(best) > 0.9
+    assert any(trial.state == TrialState.PRUNED for study in studies for trial in study.trials)
 
 
 def test_works_in_threads() -> None:
