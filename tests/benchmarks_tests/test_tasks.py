@@ -8,22 +8,18 @@ from benchmarks.tasks import CNN_CURVES, TASKS, Scale, scale
 from search.curves import RecordedCurves
 from spaces import cnn
 
-not_recorded = pytest.mark.skipif(not CNN_CURVES.exists(), reason="benchmarks.record_curves was not run yet")
-
 
 @pytest.fixture(scope="module")
 def recorded():
     return RecordedCurves.read(CNN_CURVES)
 
 
-@not_recorded
 def test_recorded_file_is_small_and_has_enough_whole_curves(recorded):
     assert CNN_CURVES.stat().st_size < 5_000_000
     assert len(recorded.trials) >= 150
     assert recorded.epochs == MAX_EPOCHS == TASK.max_epochs
 
 
-@not_recorded
 def test_recorded_configurations_are_points_of_the_space_that_is_searched(recorded):
     for recorded_trial in recorded.trials[:20]:
         trial = optuna.trial.FixedTrial(recorded_trial.params)
@@ -31,9 +27,7 @@ def test_recorded_configurations_are_points_of_the_space_that_is_searched(record
         assert trial.params == recorded_trial.params
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=not_recorded) if name == "cnn curves" else name for name in TASKS]
-)
+@pytest.mark.parametrize("name", TASKS)
 def test_every_task_has_curves_as_the_searches_expect_them(name):
     task = TASKS[name](1)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
@@ -45,7 +39,6 @@ def test_every_task_has_curves_as_the_searches_expect_them(name):
             assert np.all(seconds > 0)
 
 
-@not_recorded
 def test_scale_of_the_recorded_curves_is_the_best_and_the_median_of_them(recorded):
     finals = [trial.values[-1] for trial in recorded.trials]
     assert scale("cnn curves", 0).best == np.nanmax(finals)
