@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -157,3 +158,43 @@ def test_a_whole_search_keeps_its_study_on_a_server(server: str, tmp_path: Path)
     (tmp_path / "served").rename(tmp_path / "moved")
     assert main(["--resume", str(tmp_path / "moved"), "--trials", "4", "--quiet"]) == 0
     assert (Results(tmp_path / "moved").trials["outcome"] != "infeasible").sum() == 4
+
+
+@pytest.mark.slow
+def test_a_server_that_goes_away_ends_the_search_with_a_word_and_costs_nothing(
+    running: Server, tmp_path: Path
+) -> None:
+    words = ["--dataset=digits", "--trials=6", "--max-epochs=9", "--device=cpu", "--asha=none", "--name=cut"]
+    words += ["--max-params=300000", f"--storage={tmp_path}", f"--study-storage={running.address}"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "search.run", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while epochs_at(running.address, "cut") < 2:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+        running.stop()
+        output, error = process.communicate(timeout=120)
+    finally:
+        process.kill()
+        if running.process.poll() is not None:
+            running.start()
+    assert process.returncode == 1
+    assert "Traceback" not in output + error, error[-3000:]
+    assert "the study cannot be written" in error
+    assert f"--resume {tmp_path / 'cut'}" in error
+    assert main(["--resume", str(tmp_path / "cut"), "--quiet"]) == 0
+    assert (Results(tmp_path / "cut").trials["outcome"] == "complete").sum() == 6
+
+
+def epochs_at(address: str, name: str) -> int:
+    try:
+        trials = load_study_at(address, name).trials
+    except ValueError:
+        return 0
+    return sum(len(trial.intermediate_values) for trial in trials)
