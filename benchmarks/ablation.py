@@ -69,10 +69,10 @@ def table(results: pd.DataFrame) -> str:
     for reference in REFERENCES:
         less = last.sub(last[reference], axis=0).groupby("task", sort=False)
         mean, interval = less.mean(), 1.96 * less.sem()
-        worst = mean.idxmax()
+        worst = {str(name): str(mean[name].idxmax()) for name in mean}
         shown[f"worst less {reference}"] = [
-            f"{mean.at[worst[name], name]:+.3f} ±{interval.at[worst[name], name]:.3f} {worst[name]}"
-            for name in shown.index
+            f"{mean[name].max():+.3f} ±{interval[name][worst[name]]:.3f} {worst[name]}"
+            for name in map(str, shown.index)
         ]
     families = last.groupby("task", sort=False).mean().T.reindex(shown.index).round(3)
     return f"{shown.to_string()}\n\nat the end, by family\n{families.to_string()}"

@@ -16,6 +16,7 @@ import sys
 import threading
 from collections.abc import Callable
 from typing import Any, BinaryIO
+from unittest import mock
 
 import torch
 from sqlalchemy import event
@@ -64,7 +65,7 @@ class DyingTrainable(Trainable):
                 file.flush()
                 _end_both()
 
-            torch.save = save
+            mock.patch.object(torch, "save", save).start()
 
 
 def _end_both() -> None:
@@ -121,7 +122,7 @@ def arm(point: str, count: int, delay: float) -> None:
         case "commit":
             _kill_at_commit(count)
         case "checkpoint" | "written":
-            search.engine.Trainable = DyingTrainable  # type: ignore[misc]
+            mock.patch.object(search.engine, "Trainable", DyingTrainable).start()
         case _:
             assert point == "none", point
 

@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
+from unittest import mock
 
 import optuna
 import pandas as pd
@@ -139,7 +140,6 @@ def on_ray(sampler: str, trials: int, url: str, every: int) -> list[float]:
     from search.local_ray import local_ray
     from search.slots import Slots
 
-    search.engine.Trainable = IdleTrainable  # type: ignore[assignment, misc]
     slots = Slots(count=2, cpus=1, gpus=0)
     record = StudyRecord("scale", "maximize", url)
     controller, laps = make_controller(record, sampler, trials), Laps(every)
@@ -167,7 +167,8 @@ def on_ray(sampler: str, trials: int, url: str, every: int) -> list[float]:
     engine = search.engine.Engine(
         controller, slots, data, make_stint, lambda row: float(row["val_accuracy"]), on_step=on_step
     )
-    with local_ray(slots, data_bytes=0):
+    idle = mock.patch.object(search.engine, "Trainable", IdleTrainable)
+    with idle, local_ray(slots, data_bytes=0):
         laps.times = [time.perf_counter()]
         engine.run()
     laps.look(controller.asked)

@@ -19,7 +19,7 @@ import logging
 import time
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import optuna
@@ -40,7 +40,7 @@ class SyneTune:
     """A scheduler of Syne Tune, called as its Tuner calls it; see `benchmarks.virtual_time.OutsideSearch`."""
 
     def __init__(self, name: str, task: Task, seed: int) -> None:
-        from syne_tune.optimizer.baselines import MOBSTER, HyperTune  # type: ignore[import-not-found]
+        from syne_tune.optimizer.baselines import MOBSTER, HyperTune
 
         self._task = task
         # every rung may be the first one of a trial: without it HyperTune has nothing to choose from
@@ -63,7 +63,7 @@ class SyneTune:
 
     def next_work(self) -> tuple[int, dict[str, Any]]:
         """See `OutsideSearch`."""
-        from syne_tune.backend.trial_status import Trial  # type: ignore[import-not-found]
+        from syne_tune.backend.trial_status import Trial
 
         suggestion = self._scheduler.suggest(len(self._trials))
         if suggestion.spawn_new_trial_id:
@@ -76,7 +76,7 @@ class SyneTune:
 
     def report(self, number: int, epoch: int, value: float) -> bool:
         """See `OutsideSearch`."""
-        from syne_tune.optimizer.scheduler import SchedulerDecision  # type: ignore[import-not-found]
+        from syne_tune.optimizer.scheduler import SchedulerDecision
 
         trial = self._trials[number]
         decision = self._scheduler.on_trial_result(trial, {"score": value, "epoch": epoch})
@@ -92,7 +92,7 @@ class SyneTune:
     def _params(self, config: dict[str, Any]) -> dict[str, Any]:
         """What the task asks for, of a flat configuration."""
         trial = optuna.trial.FixedTrial({name: _plain(value) for name, value in config.items()})
-        self._task.suggest(trial)  # type: ignore[arg-type]  # a FixedTrial is asked as a Trial is
+        self._task.suggest(cast("optuna.Trial", trial))  # a FixedTrial is asked as a Trial is
         return trial.params
 
 
@@ -112,7 +112,7 @@ def _flat_space(task: Task) -> dict[str, Any]:
 
 
 def _domain(distribution: Any) -> Any:
-    from syne_tune import config_space as domains  # type: ignore[import-not-found]
+    from syne_tune import config_space as domains
 
     match distribution:
         case CategoricalDistribution(choices=choices):

@@ -255,7 +255,7 @@ class _Decisions(_InMemory, FIFOScheduler):
     """Passes results to the controller and its answers to Tune."""
 
     def __init__(self, engine: Engine) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # Ray's
+        super().__init__()  # type: ignore[no-untyped-call]  # Ray's schedulers have no annotations
         self.engine = engine
 
     def on_trial_add(self, tune_controller: Any, trial: RayTrial) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve, solve_triangular
-from scipy.linalg.lapack import dpotrf, dpotri
+from scipy.linalg.lapack import dpotrf, dpotri, dpotrs
 from scipy.optimize import minimize
 from scipy.special import ndtr
 
@@ -135,31 +135,33 @@ def negative_log_posterior(
     up to a constant, and its gradient.
     """
     medians, spreads = _prior(groups)
-    apart = np.zeros((len(medians) - 1, len(points), len(points)))
+    count = len(points)
+    above, left = np.tril_indices(count, -1)
+    below_diagonal = above + count * left  # of each pair of points, in the column order of LAPACK
+    apart = np.zeros((len(medians) - 1, len(above)))
     for column, group in enumerate(groups):
-        apart[group] += np.subtract.outer(points[:, column], points[:, column]) ** 2
-    flat = apart.reshape(len(apart), -1)
-    diagonal = np.diag_indices(len(points))
+        apart[group] += (points[above, column] - points[left, column]) ** 2
 
     def loss(logs: Floats) -> tuple[float, Floats]:
         precisions, noise = np.exp(-2.0 * logs[:-1]), math.exp(logs[-1])
-        scaled = _ROOT5 * np.sqrt((precisions @ flat).reshape(len(points), len(points)))
+        scaled = _ROOT5 * np.sqrt(precisions @ apart)
         decay = np.exp(-scaled)
-        covariance = (1.0 + scaled + scaled**2 / 3.0) * decay
-        covariance[diagonal] += noise
+        covariance = np.zeros(count * count)
+        covariance[below_diagonal] = (1.0 + scaled + scaled**2 / 3.0) * decay
+        covariance[:: count + 1] = 1.0 + noise
         # the plain calls of LAPACK: at this size their wrappers would cost as much as they do
-        factor, failed = dpotrf(covariance, lower=1, clean=1)
+        factor, failed = dpotrf(covariance.reshape(count, count, order="F"), lower=1, overwrite_a=1)
         assert failed == 0  # LEAST_NOISE on the diagonal keeps it positive definite
-        inverse, _ = dpotri(factor, lower=1)
-        inverse = np.tril(inverse) + np.tril(inverse, -1).T
-        weights = inverse @ values
+        log_determinant = 2.0 * np.log(np.diag(factor)).sum()
+        weights, _ = dpotrs(factor, values, lower=1)
+        inverse = dpotri(factor, lower=1, overwrite_c=1)[0].ravel(order="F")  # its lower triangle
         away = (logs - medians) / spreads
-        total = 0.5 * values @ weights + np.log(np.diag(factor)).sum() + 0.5 * away @ away
-        slope = inverse - np.outer(weights, weights)  # twice that of the loss, by the covariance
+        total = 0.5 * (values @ weights + log_determinant + away @ away)
+        slope = inverse[below_diagonal] - weights[above] * weights[left]  # of the loss, by a covariance
         # d matern / d log lengthscale = 5/3 (1 + s) exp(-s) times that parameter's squared distance
-        by_length = precisions * (flat @ (slope * (5.0 / 6.0) * (1.0 + scaled) * decay).ravel())
-        gradient = np.append(by_length, 0.5 * noise * np.trace(slope)) + away / spreads
-        return float(total), gradient
+        by_length = precisions * (apart @ (slope * (5.0 / 3.0) * (1.0 + scaled) * decay))
+        by_noise = 0.5 * noise * (inverse[:: count + 1].sum() - weights @ weights)
+        return float(total), np.append(by_length, by_noise) + away / spreads
 
     return loss
 

@@ -30,11 +30,11 @@ _ENVIRONMENT = {
 for _name, _value in _ENVIRONMENT.items():
     os.environ.setdefault(_name, _value)
 
-import ray  # noqa: E402  # the environment comes first
-from ray import tune  # noqa: E402
-from ray.tune.experiment import Trial as RayTrial  # noqa: E402
-from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
-from ray.tune.search import Searcher  # noqa: E402
+import ray
+from ray import tune
+from ray.tune.experiment import Trial as RayTrial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
 
 __all__ = ["FIFOScheduler", "RayTrial", "Searcher", "TrialScheduler", "local_ray", "ray", "tune"]
 
@@ -52,7 +52,8 @@ def local_ray(slots: Slots, data_bytes: int, *, dashboard: bool = False) -> Iter
         yield
         return
     # paths of sockets are limited to about 100 characters
-    base = tempfile.gettempdir() if len(tempfile.gettempdir()) < 30 else "/tmp"  # noqa: S108
+    base = tempfile.gettempdir() if len(tempfile.gettempdir()) < 30 else "/tmp"  # noqa: S108  # see the next line
+    # nobody can have put anything there before: mkdtemp makes a new folder that only this user may enter
     folder = tempfile.mkdtemp(prefix="search-", dir=base)
     try:
         ray.init(

@@ -70,11 +70,8 @@ class MultifidelitySampler(optuna.samplers.BaseSampler):
         self._study: weakref.ref[optuna.Study] | None = None
         self._seen = Observations()
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"seed": self.seed}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)  # type: ignore[misc]  # a lock cannot be pickled: all is made anew
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (MultifidelitySampler, (self.seed,))  # all else is made anew from the study
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
@@ -105,7 +102,7 @@ class MultifidelitySampler(optuna.samplers.BaseSampler):
         See `search.trust`.
         """
         with self._lock:
-            values = self._observe(study).scores()
+            values = self._observe(study).values
             counts = [len(values.get(level, {})) for level in levels]
             trusts = [trust(values, level, ENOUGH) for level in levels]
         weights = np.array(start_weights(levels, counts, trusts, ENOUGH))
@@ -175,7 +172,7 @@ def _steps(seen: Observations, rng: np.random.Generator) -> list[float]:
     """
     ladder: list[float] = []
     needed = ENOUGH
-    values = seen.scores()
+    values = seen.values
     for step in sorted(values, reverse=True):
         if len(values[step]) >= needed and (not ladder or trust(values, step, ENOUGH) >= TRUSTED):
             ladder.append(step)
@@ -192,30 +189,31 @@ def _model(
 
     None where the values are all equal, or noise alone explains them as well.
     """
-    healthy = {n: sign * value for n, value in seen.values[step].items() if n not in seen.bad}
-    worst = min(healthy.values())
-    score = dict.fromkeys(seen.bad, worst) | healthy
-    ranked = sorted(score, key=lambda number: (-score[number], number))
+    told = seen.values[step]
+    worst = min(told.values(), key=lambda value: sign * value)
+    numbers = np.array([*told, *seen.bad])
+    scores = sign * np.array([*told.values(), *[worst] * len(seen.bad)])
+    ranked = np.lexsort((numbers, -scores))
     others = ranked[BEST:]
     if len(others) > OTHERS:
-        others = [others[i] for i in sorted(rng.choice(len(others), OTHERS, replace=False))]
-    chosen = ranked[:BEST] + others
-    values = standardized(np.array([score[number] for number in chosen]))
+        others = others[np.sort(rng.choice(len(others), OTHERS, replace=False))]
+    chosen = np.concatenate([ranked[:BEST], others])
+    values = standardized(scores[chosen])
     if not values.any():
         return None  # all equal: at chance
-    points = seen.rows(chosen)
+    points = seen.rows(numbers[chosen])
     kernel = fit(points, values, seen.space.groups)
     if kernel.evidence < EVIDENCE:
         return None
     process = GaussianProcess(points, values, seen.space.groups, kernel)
-    pending = sorted(seen.running - score.keys())[-MOST_PENDING:]
+    pending = sorted(seen.running - told.keys() - seen.bad)[-MOST_PENDING:]
     if pending:
         waiting = seen.rows(pending)
         points, values = np.vstack([points, waiting]), np.append(values, process.mean(waiting))
         # as if exact: with noise there would be something to gain from proposing the same once more
         process = GaussianProcess(points, values, seen.space.groups, kernel, noisy=len(chosen))
     best = float(process.mean(points).max())
-    return process, best, seen.units(ranked[:CENTRES])
+    return process, best, seen.units(numbers[ranked[:CENTRES]])
 
 
 def standardized(values: Floats) -> Floats:

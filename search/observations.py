@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import compress
+from operator import is_not
 
 import numpy as np
 from optuna.distributions import BaseDistribution
@@ -23,8 +25,8 @@ class Observations:
         self.space = UnionSpace({}, frozenset())
         self.distributions: dict[str, BaseDistribution] = {}
         self.values: dict[float, dict[int, float]] = {}
-        """By step, then by trial number: the finite values reported. The value of a trial that completed
-        without a report stands at step infinity."""
+        """By step, then by trial number: the values reported of trials that are not bad. The value of a
+        trial that completed without a report stands at step infinity."""
         self.bad: set[int] = set()
         """Trials with a value that is not finite or a constraint that is broken."""
         self.running: set[int] = set()
@@ -40,7 +42,7 @@ class Observations:
         """Take in what changed since the last time, in trials by number."""
         old = self._trials
         # a storage in memory hands out the same object until the trial changes
-        changed = [t for i, t in enumerate(trials) if i >= len(old) or old[i] is not t]
+        changed = [*compress(trials, map(is_not, old, trials)), *trials[len(old) :]]
         # counted, not compared: a Trial writes its parameters into the object that it was made with
         fresh = [t for t in changed if t.number >= len(old) or self._asked[t.number] != len(t.params)]
         for trial in changed:
@@ -64,15 +66,6 @@ class Observations:
     def units(self, numbers: Iterable[int]) -> Floats:
         """Configurations of these trials as places in [0, 1]: (trials, parameters)."""
         return self._units[list(numbers)]
-
-    def scores(self) -> dict[float, dict[int, float]]:
-        """`values` of the trials that are not bad."""
-        if not self.bad:
-            return self.values
-        return {
-            step: {number: value for number, value in at.items() if number not in self.bad}
-            for step, at in self.values.items()
-        }
 
     def is_known(self, units: Floats, active: Bools) -> bool:
         """Whether a trial has this configuration, shape (parameters,) each."""
@@ -101,8 +94,8 @@ class Observations:
         broken = any(value > 0 for value in trial.constraints.values())
         if broken or not all(math.isfinite(value) for value in reported.values()):
             self.bad.add(number)
-        for step, value in reported.items():
-            if math.isfinite(value):
+        else:
+            for step, value in reported.items():
                 self.values.setdefault(step, {})[number] = value
         if trial.state == TrialState.RUNNING and trial.params:
             self.running.add(number)

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -19,11 +20,11 @@ def test_the_example_from_python_runs(
     shared_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    found: dict[str, object] = {}
+    found: dict[str, Any] = {}
     exec(compile(NOTEBOOK, "README.md", "exec"), found)
     results, model = found["results"], found["model"]
-    assert len(results.trials) == 2  # type: ignore[attr-defined]
-    assert len(model.class_names) == 10  # type: ignore[attr-defined]
+    assert len(results.trials) == 2
+    assert len(model.class_names) == 10
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import pytest
 
 from search.database import open_storage, sqlite_url
 from search.results import RunFolder
-from search.study import StudyRecord
+from search.study import Outcome, StudyRecord
 
 # a busy machine is no failure, and neither is a search for examples that finds one only today
 hypothesis.settings.register_profile("here", deadline=None, derandomize=True)
@@ -63,7 +63,7 @@ def _new_trial(
     record: StudyRecord,
     params: Mapping[str, Any],
     scores: Mapping[int, float] | None = None,
-    outcome: str | None = None,
+    outcome: Outcome | None = None,
     baseline: str = "",
     **attributes: Any,
 ) -> int:
@@ -85,7 +85,7 @@ def _new_trial(
         record.report(number, epoch, score)
     if outcome is not None:
         last = list((scores or {}).values())[-1] if outcome == "complete" else None
-        record.tell(number, outcome, last)  # type: ignore[arg-type]
+        record.tell(number, outcome, last)
     return number
 
 

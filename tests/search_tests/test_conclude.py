@@ -23,7 +23,8 @@ def console() -> Console:
 
 
 def shown(console: Console) -> str:
-    return console.file.getvalue()  # type: ignore[attr-defined]
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
 
 
 def ended(folder: RunFolder, settings: Settings, console: Console) -> str:

@@ -56,7 +56,8 @@ def console(*, terminal: bool) -> Console:
 
 
 def printed(console: Console) -> str:
-    return console.file.getvalue()  # type: ignore[attr-defined]
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
 
 
 @pytest.fixture

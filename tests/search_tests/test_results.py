@@ -118,7 +118,7 @@ class WidthConfig(ModelConfig):
     width: int
 
     def build(self, task: Task) -> Any:
-        raise NotImplementedError
+        raise AssertionError("the configuration is read, not built")
 
 
 def test_best_configuration_comes_back(tmp_path, new_trial, new_database):

@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,10 +45,10 @@ def test_budgets_resources_and_output_may_change() -> None:
     ("changes", "option"),
     [({"max_epochs": 50}, "--max-epochs"), ({"seed": 1}, "--seed"), ({"metric": "loss"}, "--metric")],
 )
-def test_what_makes_scores_incomparable_may_not_change(changes: dict[str, object], option: str) -> None:
+def test_what_makes_scores_incomparable_may_not_change(changes: dict[str, Any], option: str) -> None:
     saved = Settings()
     with pytest.raises(UsageError, match=option):
-        check_changes(saved, replace(saved, **changes))  # type: ignore[arg-type]
+        check_changes(saved, replace(saved, **changes))
 
 
 @pytest.mark.parametrize("make", [False, True])
