@@ -13,11 +13,12 @@ from typing import Any, cast
 
 import optuna
 
+from search import restore
 from search.ahead import ProposedAhead
 from search.ladder import Ladder, Rule
 from search.rungs import Rung
 from search.settings import UsageError
-from search.study import IMPORTED, UNSCORED, Outcome, StudyRecord
+from search.study import UNSCORED, Outcome, StudyRecord
 from search.work import ChoosesStart, LiveTrial, Plan, State, Work
 
 __all__ = ["Controller", "LiveTrial", "Plan", "Rule", "State", "Work"]
@@ -46,28 +47,29 @@ class Controller:
         self.record, self.plan = record, plan
         self._suggest, self._sampler = suggest, sampler
         self._limit = limit or (lambda config: (None, {}))
-        self._baselines = list((baselines or {}).items())
         self.ladder = Ladder(plan.min_epochs, plan.max_epochs, plan.reduction_factor, plan.rule)
+        self._sign = 1.0 if record.study.direction == optuna.study.StudyDirection.MAXIMIZE else -1.0
+        saved = restore.read(record.trials(), self.ladder, self._sign)
+        self._baselines = [item for item in (baselines or {}).items() if item[0] not in saved.baselines]
+        self.asked = saved.asked
+        """The number of the next trial."""
+        self.imported = saved.imported
+        """Trials of another search that the study begins with; none of ours."""
+        self.outcomes = saved.outcomes
+        """How many trials ended in each way."""
+        self.epochs = saved.epochs
+        """Epochs trained by all trials together."""
+        self.scores = saved.scores
+        """Score of each trial at the last epoch trained, where it is a number."""
+        self.recent: deque[Mapping[str, Any]] = deque(maxlen=1000)
+        """The reports that came last, of whichever trial."""
         self.live: dict[int, LiveTrial] = {}
         self._interrupted: dict[int, None] = {}  # a set that keeps its order
         self._waiting = 0
-        self.outcomes: dict[Outcome, int] = dict.fromkeys(
-            ("complete", "pruned", "diverged", "infeasible", "failed"), 0
-        )
-        self.asked = 0
-        """The number of the next trial."""
-        self.imported = 0
-        """Trials of another search that the study begins with; none of ours."""
-        self.epochs = 0
-        """Epochs trained by all trials together."""
-        self.recent: deque[Mapping[str, Any]] = deque(maxlen=1000)
-        """The reports that came last, of whichever trial."""
-        self.scores: dict[int, float] = {}
-        """Score of each trial at the last epoch trained, where it is a number."""
-        self._sign = 1.0 if record.study.direction == optuna.study.StudyDirection.MAXIMIZE else -1.0
-        self._arrivals = 0
+        self._arrivals = saved.arrivals
         self._ahead: ProposedAhead | None = None
-        self._restore()
+        for trial in saved.unfinished:
+            self._take_up(trial)
 
     def best(self) -> int | None:
         """The trial with the best score so far; of equal ones the earliest."""
@@ -234,59 +236,11 @@ class Controller:
             return True
         return self.asked - self.imported - self.outcomes["infeasible"] < self.plan.trials
 
-    def _restore(self) -> None:
-        """Take up an earlier search from its record: rungs, outcomes, and trials without one."""
-        everything = self.record.trials()
-        self.asked = len(everything)
-        trials = [trial for trial in everything if IMPORTED not in trial.user_attrs]
-        self.imported = len(everything) - len(trials)
-        given = {trial.user_attrs.get("baseline") for trial in trials}
-        self._baselines = [item for item in self._baselines if item[0] not in given]
-        arrivals = []
-        for trial in trials:
-            facts = trial.user_attrs
-            self.epochs += len(trial.intermediate_values)
-            last = trial.last_step
-            # an outcome whose state was not written any more is decided again
-            if trial.state.is_finished():
-                self.outcomes[facts["outcome"]] += 1
-            if last is not None and facts.get("outcome") not in UNSCORED:
-                self.scores[trial.number] = trial.intermediate_values[last]
-            for level, place in facts.get("arrivals", {}).items():
-                arrivals.append((place, trial.number, int(level), trial.intermediate_values[int(level)]))
-        for place, number, level, score in sorted(arrivals):
-            self._rung(level).arrive(number, self._sign * score)
-            self._arrivals = place
-        for trial in trials:
-            for level in trial.user_attrs.get("gone_on", ()):
-                self._rung(level).go_on(trial.number)
-            if trial.state.is_finished():
-                self.ladder.leave(trial.number)
-        for trial in trials:
-            if not trial.state.is_finished():
-                self._take_up(trial)
-
-    def _rung(self, level: int) -> Rung:
-        rung = self.ladder.at(level)
-        assert rung is not None
-        return rung
-
     def _take_up(self, trial: optuna.trial.FrozenTrial) -> None:
         """A trial that an earlier search left without an outcome."""
-        facts = trial.user_attrs
         config = self._suggest(cast("optuna.Trial", optuna.trial.FixedTrial(trial.params)))
         number, epochs = trial.number, trial.last_step or 0
-        self.live[number] = LiveTrial(
-            config,
-            epochs=epochs,
-            stints=list(facts.get("stints", ())),
-            failures=facts.get("failures", 0),
-            seconds=facts.get("seconds", 0.0),
-            rows=list(facts.get("epochs", ())),
-            arrivals=dict(facts.get("arrivals", {})),
-            start=facts.get("start", 0),
-            gone_on=list(facts.get("gone_on", ())),
-        )
+        self.live[number] = restore.live_trial(trial, config)
         self._become(number, "interrupted")
         reason, _ = self._limit(config) if not epochs else (None, {})
         if reason is not None:  # it was cut off before that was written down

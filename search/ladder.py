@@ -27,6 +27,9 @@ class Ladder:
         """The rung at this many epochs."""
         return self._at.get(epochs)
 
+    def __getitem__(self, level: int) -> Rung:
+        return self._at[level]
+
     def verdict(self, rung: Rung, trial: int) -> Verdict:
         """What becomes of a trial that has just arrived at a rung below the last."""
         if self.rule == "none":

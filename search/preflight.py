@@ -178,5 +178,5 @@ def _free_name(settings: Settings, space: Space, dataset: Dataset) -> str:
 
 
 def _as_name(text: str) -> str:
-    """What of `text` a run's name may hold, see `settings.check_run_name`."""
+    """What of `text` a run's name may hold, see `formats.check_run_name`."""
     return re.sub(r"[^A-Za-z0-9._-]", "-", text).lstrip("._-")[:30]

@@ -6,12 +6,11 @@ Options of one kind stand in one class, which is one group of `--help`; `Setting
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
+from search.formats import check_database_address, check_run_name, parse_duration
 from trainables.config import require, require_choice
 
 Auto = Literal["auto"]
@@ -187,53 +186,6 @@ class Settings(OutputSettings, ResourceSettings, DataSettings, SearchSettings):
         """The settings as JSON types, by name."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
-
-
-def check_database_address(url: str) -> None:
-    """Raise ValueError unless `url` names a PostgreSQL database, and no password with it."""
-    parts = urlsplit(url)
-    require(
-        parts.scheme in ("postgresql", "postgres") and parts.path.strip("/") != "",
-        f"--study-storage must be auto or look like postgresql://user@host/database, but is {_masked(url)!r}",
-    )
-    require(
-        parts.password is None and "password" not in parts.query.lower(),
-        "--study-storage must not hold a password, since settings and commands are written down: "
-        f"give {_masked(url)!r}, and the password by PGPASSWORD or ~/.pgpass",
-    )
-
-
-def _masked(url: str) -> str:
-    return re.sub(r"(?i)password=[^&]*&?", "", re.sub(r"(://[^:/@]*):[^@]*@", r"\1@", url)).rstrip("?&")
-
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-def parse_duration(text: str, what: str = "a duration") -> float:
-    """Seconds of `90s`, `30m`, `2h`, `1d` or `1h30m`; a bare number is seconds.
-
-    Raises ValueError, naming `what`, for anything else, and for nothing at all.
-    """
-    number = r"\d+(?:\.\d+)?"
-    word = text.strip().lower()
-    require(
-        re.fullmatch(rf"{number}|({number}[smhd])+", word) is not None,
-        f"{what} must look like 90s, 30m, 2h or 1h30m, but is {text!r}",
-    )
-    parts = re.findall(rf"({number})([smhd]?)", word)
-    seconds = sum(float(count) * _UNITS[unit or "s"] for count, unit in parts)
-    require(0 < seconds < math.inf, f"{what} must be longer than nothing and end, but is {text!r}")
-    return seconds
-
-
-def check_run_name(name: str) -> None:
-    """Raise ValueError unless `name` can be a folder of its own: no path, nothing hidden."""
-    require(
-        re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name) is not None,
-        f"--name must be letters, digits, '.', '_' and '-', beginning with a letter or digit, "
-        f"but is {name!r}",
-    )
 
 
 _AT_LEAST = {

@@ -23,8 +23,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from search.command_line import fail
 from search.controller import Controller, Plan, Rule
+from search.formats import parse_duration
 from search.sampler import samplers
-from search.settings import UsageError, parse_duration
+from search.settings import UsageError
 from search.study import StudyRecord
 from trainables.config import require, require_choice
 

@@ -7,7 +7,7 @@ storage, by this process alone. What is on disk is always a study that Optuna's 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import optuna
 from optuna.study import StudyDirection
@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from search.database import Database
 
 Outcome = Literal["complete", "pruned", "diverged", "infeasible", "failed"]
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 
 _STATES: dict[Outcome, TrialState] = {
     "complete": TrialState.COMPLETE,

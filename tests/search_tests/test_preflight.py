@@ -4,8 +4,9 @@ from types import SimpleNamespace
 import pytest
 
 from search import preflight
+from search.formats import check_run_name
 from search.preflight import check_request, prepare
-from search.settings import Settings, check_run_name
+from search.settings import Settings
 from search.slots import Machine
 from spaces import SPACES
 
