@@ -71,12 +71,14 @@ def search(prepared: Prepared, console: Console, *, resume: bool = False) -> Res
 
 def _search(prepared: Prepared, console: Console, *, resume: bool) -> Results:
     folder = prepared.folder
+    known = hashes(prepared.space.module, prepared.dataset)
     if not resume:
-        make_folder(folder)
+        make_folder(prepared, known)
     lock = DriverLock(folder)
     lock.take()
     try:
-        write_settings(prepared, hashes(prepared.space.module, prepared.dataset))
+        if resume:
+            write_settings(prepared, known, folder)
         record = _record(prepared, resume=resume)
         try:
             controller = _controller(prepared, record)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shutil
 from dataclasses import asdict, dataclass, replace
@@ -90,31 +91,41 @@ def write_tables(folder: RunFolder, study: optuna.Study, top: int) -> None:
     folder.write("trials.csv", trials_table(study).to_csv(index=False))
 
 
-def make_folder(folder: RunFolder) -> None:
-    """Make the run folder. Raises UsageError where it is there already."""
+def make_folder(prepared: Prepared, hashes: dict[str, str]) -> None:
+    """Make the run folder with settings.json in it; where the process dies, there are both or neither.
+
+    Raises UsageError where it is there already, or cannot be made.
+    """
+    path = prepared.folder.path
+    begun = RunFolder(path.with_name(f".{path.name}.{os.getpid()}"))
     try:
-        folder.path.mkdir(parents=True)
-    except FileExistsError as error:
-        raise UsageError(f"a run is there already: {folder.path}; choose another --name") from error
+        begun.path.mkdir(parents=True)
+        write_settings(prepared, hashes, begun)
+        begun.path.rename(path)  # refused by every system where `path` holds anything
     except OSError as error:
-        raise UsageError(f"{folder.path} cannot be made: {error.strerror}") from error
+        if path.is_dir():
+            raise UsageError(f"a run is there already: {path}; choose another --name") from error
+        raise UsageError(f"{path} cannot be made: {error.strerror}") from error
+    finally:
+        shutil.rmtree(begun.path, ignore_errors=True)
 
 
-def write_settings(prepared: Prepared, hashes: dict[str, str]) -> None:
-    """Write what was asked, on which data and with which versions; `hashes` of what must stay the same.
+def write_settings(prepared: Prepared, hashes: dict[str, str], folder: RunFolder) -> None:
+    """Write into a folder what was asked, on which data and with which versions; `hashes` of what must stay
+    the same.
 
-    The study keeps the name it was made with, whatever the folder is called by now.
+    The study keeps the name it was made with, whatever the run's folder is called by now.
     """
     from search.command_line import command_for
 
-    folder, dataset = prepared.folder, prepared.dataset
+    dataset = prepared.dataset
     folder.write_json(
         folder.settings.name,
         {
             # a run of the same name would be refused
             "command": command_for(replace(prepared.settings, name="auto")),
             "settings": prepared.settings.to_json(),
-            "study": study_name(folder) or folder.path.name,
+            "study": study_name(folder) or prepared.folder.path.name,
             "dataset": dataset.name,
             "note": dataset.note,
             "class_names": dataset.class_names,

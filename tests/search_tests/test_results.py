@@ -10,7 +10,7 @@ import pytest
 from search.command_line import parse
 from search.database import sqlite_url
 from search.preflight import Prepared
-from search.results import Results, RunFolder, free_bytes, make_folder, nearest_existing, write_settings
+from search.results import Results, RunFolder, free_bytes, make_folder, nearest_existing
 from search.settings import Settings, UsageError
 from search.slots import Slots
 from search.study import StudyRecord
@@ -44,8 +44,7 @@ def prepared(tmp_path):
 
 
 def test_settings_are_written_with_data_versions_and_command(prepared):
-    make_folder(prepared.folder)
-    write_settings(prepared, {"data": "0" * 16})
+    make_folder(prepared, {"data": "0" * 16})
     document = json.loads(prepared.folder.settings.read_text())
     assert document["settings"] == prepared.settings.to_json()
     assert (document["dataset"], document["note"]) == ("digits", "digits, not CIFAR-10")
@@ -56,8 +55,7 @@ def test_settings_are_written_with_data_versions_and_command(prepared):
 
 
 def test_command_repeats_the_search_under_a_new_name(prepared):
-    make_folder(prepared.folder)
-    write_settings(prepared, {"data": "0" * 16})
+    make_folder(prepared, {"data": "0" * 16})
     command = json.loads(prepared.folder.settings.read_text())["command"].split()
     assert parse(command[5:], "prog") == Settings(
         trials=3, storage=prepared.settings.storage, dataset="digits"
@@ -66,15 +64,27 @@ def test_command_repeats_the_search_under_a_new_name(prepared):
 
 def test_existing_folder_is_refused_and_left_alone(prepared):
     prepared.folder.path.mkdir(parents=True)
+    (prepared.folder.path / "kept").touch()
     with pytest.raises(UsageError, match=r"a run is there already: .*mine; choose another --name"):
-        make_folder(prepared.folder)
-    assert list(prepared.folder.path.iterdir()) == []
+        make_folder(prepared, {})
+    assert [path.name for path in prepared.folder.path.iterdir()] == ["kept"]
+    assert list(prepared.settings.storage.iterdir()) == [prepared.folder.path]
+
+
+def test_folder_whose_settings_were_never_written_is_not_there(prepared, monkeypatch):
+    def dies(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunFolder, "write_json", dies)
+    with pytest.raises(KeyboardInterrupt):
+        make_folder(prepared, {})
+    assert not prepared.folder.path.exists()
 
 
 def test_folder_that_cannot_be_made_is_refused(prepared):
     prepared.settings.storage.write_text("a file")
     with pytest.raises(UsageError, match="mine cannot be made: Not a directory"):
-        make_folder(prepared.folder)
+        make_folder(prepared, {})
 
 
 def test_paths_of_a_run():
