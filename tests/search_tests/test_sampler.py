@@ -6,9 +6,9 @@ import warnings
 
 import optuna
 import pytest
-from optuna.trial import TrialState
+from optuna.trial import TrialState, create_trial
 
-from search.sampler import make_sampler
+from search.sampler import make_sampler, samplers
 from search.study import StudyRecord
 
 
@@ -120,3 +120,30 @@ def test_what_waits_stays_unfinished_in_the_study() -> None:
     for _ in range(12):
         study.ask().report(1.0, 1)
     assert {trial.state for trial in study.get_trials(deepcopy=False)} == {TrialState.RUNNING}
+
+
+def made_here(seed: int) -> optuna.samplers.BaseSampler:
+    return optuna.samplers.RandomSampler(seed=seed)
+
+
+@pytest.mark.parametrize("name", ["multifidelity", "tpe", "random", f"{__name__}:made_here"])
+def test_every_name_leads_to_a_sampler_that_draws_by_seed_and_number(name: str) -> None:
+    def value(seed: int, number: int) -> float:
+        study = optuna.create_study(sampler=make_sampler(name, seed, number))
+        for _ in range(number):
+            study.add_trial(create_trial(value=0.0))
+        return study.ask().suggest_float("x", 0, 1)
+
+    assert value(0, 0) == value(0, 0)
+    assert len({value(0, 0), value(0, 1), value(1, 0)}) == 3
+
+
+@pytest.mark.parametrize("name", ["", "grid", "search.sampler:nothing", "no_such_module:f", ":f", "m:"])
+def test_a_name_that_leads_to_nothing_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="sampler"):
+        samplers(name, 0)
+
+
+def test_a_function_of_ones_own_must_make_a_sampler() -> None:
+    with pytest.raises(ValueError, match="not an Optuna sampler"):
+        samplers("builtins:str", 0)(0)
