@@ -16,6 +16,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
 from trainables import checkpoint
+from trainables.compiler import without_compiler
 from trainables.data import Dataset
 from trainables.device import DeviceData, pick_device, place
 from trainables.precision import choose_precision
@@ -37,6 +38,7 @@ class Trainable(tune.Trainable):
 
     def setup(self, config: dict[str, Any], **shared: Any) -> None:
         """Once a worker. `shared` has `data` (a Dataset), `device` (a name) and `threads` (a number)."""
+        without_compiler()
         torch.set_num_threads(shared["threads"])
         torch.set_float32_matmul_precision("high")
         self.dataset: Dataset = shared["data"]
