@@ -27,7 +27,7 @@ from search.slots import Slots
 from trainables.data import Dataset
 from trainables.stint import Stint
 from trainables.storage import StorageError
-from trainables.trainable import Trainable
+from trainables.trainable import Trainable, WorkerUsedUpError
 
 StopReason = Literal["finished", "interrupted"] | UsedUp
 AHEAD_SECONDS = 1.0
@@ -167,7 +167,9 @@ class Engine:
             return
         error = _error_of(ray_trial)
         text = _ANSI_COLOURS.sub("", str(error))
-        if isinstance(error, ray.exceptions.RayActorError):
+        if isinstance(error, WorkerUsedUpError):
+            self.controller.ended(work.trial)  # before it began: a new worker begins it
+        elif isinstance(error, ray.exceptions.RayActorError):
             self.controller.ended(work.trial, lost=text)
         else:
             self.controller.ended(work.trial, error=text)

@@ -19,10 +19,18 @@ from trainables import checkpoint
 from trainables.compiler import without_compiler
 from trainables.data import Dataset
 from trainables.device import DeviceData, pick_device, place
+from trainables.memory import give_back_freed_memory, keep_freed_memory, own_bytes
 from trainables.precision import choose_precision
 from trainables.stint import Stint
 from trainables.storage import StorageError, writing
 from trainables.training import EpochReport, Training
+
+MOST_GROWTH = 2**30
+"""Bytes that a worker may hold between trials beyond what it held after its first one."""
+
+
+class WorkerUsedUpError(Exception):
+    """A worker that should not train another trial; the order goes to a new one."""
 
 
 class Trainable(tune.Trainable):
@@ -39,6 +47,7 @@ class Trainable(tune.Trainable):
     def setup(self, config: dict[str, Any], **shared: Any) -> None:
         """Once a worker. `shared` has `data` (a Dataset), `device` (a name) and `threads` (a number)."""
         without_compiler()
+        keep_freed_memory()
         torch.set_num_threads(shared["threads"])
         torch.set_float32_matmul_precision("high")
         self.dataset: Dataset = shared["data"]
@@ -46,11 +55,19 @@ class Trainable(tune.Trainable):
         self.device_data: DeviceData | None = None
         self.writer: Any = None
         self.training = None
+        self.used_up = ""
+        self.first_bytes: int | None = None
         self.stint = config["stint"]
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take the next order; everything of the last one is dropped."""
+        """Take the next order; everything of the last one is dropped.
+
+        Raises WorkerUsedUpError where something stays that no new process would have.
+        """
         self._forget()
+        self._look_at_memory()
+        if self.used_up:
+            raise WorkerUsedUpError(self.used_up)
         if gc.get_freeze_count() == 0:
             # torch and Ray are loaded by now: from here on only what trials make is looked through
             gc.freeze()
@@ -66,10 +83,13 @@ class Trainable(tune.Trainable):
             assert self.training is not None
             setup_seconds = time.perf_counter() - began
             reports = unknown or [self._train_one_epoch(self.training, self.stint)]
-        except torch.OutOfMemoryError as error:
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
             self._forget()
             text, _, _ = str(error).partition("\n")
-            return {"infeasible": f"out of memory on the device: {text}"}
+            self.used_up = f"out of memory: {text}"
+            return {"infeasible": self.used_up}
         except StorageError as error:
             self._forget()
             return {"storage": str(error)}
@@ -85,6 +105,13 @@ class Trainable(tune.Trainable):
     def cleanup(self) -> None:
         """Called by Ray when the worker ends."""
         self._forget()
+
+    def _look_at_memory(self) -> None:
+        held = own_bytes()
+        if self.first_bytes is None:
+            self.first_bytes = held  # after a first trial: by now everything is loaded
+        elif held > self.first_bytes + MOST_GROWTH:
+            self.used_up = f"its memory grew from {self.first_bytes / 2**20:.0f} to {held / 2**20:.0f} MiB"
 
     def _begin(self) -> list[dict[str, Any]]:
         """Build or load the trial; returns reports that the record lacks."""
@@ -168,5 +195,12 @@ class Trainable(tune.Trainable):
                 self.writer.close()
             self.writer = None
         gc.collect()
+        give_back_freed_memory()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory of the device, or of the machine, did not suffice."""
+    no_room = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return no_room or "DefaultCPUAllocator: can't allocate memory" in str(error)

@@ -91,10 +91,12 @@ def test_a_network_over_max_params_is_infeasible_and_never_trained(trials: Trial
     assert "--max-params 50,000" in trial.user_attrs["error"]
 
 
-def test_out_of_memory_is_infeasible_and_the_worker_goes_on(trials: Trials) -> None:
+def test_out_of_memory_is_infeasible_and_a_new_worker_goes_on_without_blame(trials: Trials) -> None:
     trial = trials["out_of_memory"]
     assert trial.user_attrs["outcome"] == "infeasible"
     assert "out of memory" in trial.user_attrs["error"]
+    after = next(t for t in trials.values() if t.number == trial.number + 1)
+    assert len(after.user_attrs["stints"]) == 2  # the first of them never began
 
 
 def test_an_exception_out_of_retries_is_failed_with_its_traceback(trials: Trials) -> None:

@@ -17,7 +17,7 @@ from trainables import trainable as trainable_module
 from trainables.config import Task, TrialConfig
 from trainables.data import Dataset
 from trainables.stint import Stint
-from trainables.trainable import Trainable
+from trainables.trainable import Trainable, WorkerUsedUpError
 from trainables.training import Training
 
 CLOCK = ("seconds", "validation_seconds", "images_per_second")
@@ -257,29 +257,49 @@ def test_network_that_refers_to_itself_is_freed(worker, order, monkeypatch):
     assert training() is None
 
 
-def test_out_of_memory_is_infeasible_and_the_next_order_trains(worker, order, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried 9 EiB.\nSee"), "CUDA out of memory. Tried 9 EiB."),
+        (torch.OutOfMemoryError(), ""),
+        (MemoryError("cannot allocate"), "cannot allocate"),
+    ],
+)
+def test_out_of_memory_is_infeasible_and_the_worker_takes_no_other_order(
+    worker, order, monkeypatch, error, text
+):
     def run_epoch(training: Training) -> Any:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 EiB.\nSee documentation")
+        raise error
 
     one = worker(order())
     with monkeypatch.context() as patch:
         patch.setattr(Training, "run_epoch", run_epoch)
         result = one.train()
-    assert result["infeasible"] == (
-        "out of memory on the device: CUDA out of memory. Tried to allocate 9 EiB."
-    )
+    assert result["infeasible"] == f"out of memory: {text}"
     assert "reports" not in result
     assert one.training is None
-    one.reset({"stint": order()})
-    assert epochs(steps(one, 1)) == [1]
+    with pytest.raises(WorkerUsedUpError, match="out of memory"):
+        one.reset({"stint": order()})
 
 
-def test_out_of_memory_without_a_text_is_infeasible_too(worker, order, monkeypatch):
-    def no_memory(*_: Any, **__: Any) -> Any:
-        raise torch.OutOfMemoryError
+def test_a_tensor_that_the_machine_has_no_room_for_is_infeasible(worker, order, monkeypatch):
+    def run_epoch(training: Training) -> Any:
+        return torch.empty(2**55)
 
-    monkeypatch.setattr(trainable_module, "Training", no_memory)
+    monkeypatch.setattr(Training, "run_epoch", run_epoch)
     assert "out of memory" in worker(order()).train()["infeasible"]
+
+
+def test_a_worker_whose_memory_grows_takes_no_other_order(worker, order, monkeypatch):
+    monkeypatch.setattr(trainable_module, "MOST_GROWTH", 50 * 2**20)
+    one = worker(order())
+    for _ in range(3):
+        steps(one, 1)
+        one.reset({"stint": order()})
+    kept = bytearray(80 * 2**20)
+    with pytest.raises(WorkerUsedUpError, match="its memory grew from"):
+        one.reset({"stint": order()})
+    assert kept
 
 
 def test_other_exceptions_are_passed_on(worker, order, monkeypatch):
