@@ -80,6 +80,7 @@ class Engine:
                     data=self.dataset,
                     device=self.device,
                     threads=self.slots.cpus,
+                    gpus=self.slots.gpus,
                 ),
                 tune_config=tune.TuneConfig(
                     search_alg=_WorkSource(self),

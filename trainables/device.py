@@ -10,20 +10,25 @@ import torch
 
 from trainables.data import Dataset, Part
 
+RESIDENT_SHARE = 0.4
+"""Most of a trial's share of a GPU's memory that the data set may take; a larger one stays on the host."""
+
 
 @dataclass(frozen=True)
 class DevicePart:
-    """One part of a data set on a device."""
+    """One part of a data set, where it is kept: on the device, or on the host where it does not fit."""
 
     images: torch.Tensor
     """uint8 (N, H, W, C)."""
     labels: torch.Tensor
-    """int64 (N,)."""
+    """int64 (N,), always on the device."""
+    resident: bool = True
+    """Whether the images are on the device."""
 
 
 @dataclass(frozen=True)
 class DeviceData:
-    """A data set on a device, placed once a worker and read by every trial that runs there."""
+    """A data set for training on a device, placed once a worker and read by every trial that runs there."""
 
     train: DevicePart
     val: DevicePart
@@ -31,6 +36,11 @@ class DeviceData:
     """float32 (C,), 0 to 255, of the training part."""
     std: torch.Tensor
     """float32 (C,), 0 to 255, of the training part; a constant channel has 1."""
+
+    @property
+    def device(self) -> torch.device:
+        """What trains; its statistics are there even where the images are not."""
+        return self.mean.device
 
 
 def pick_device(name: str) -> torch.device:
@@ -40,20 +50,40 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def place(dataset: Dataset, device: torch.device) -> DeviceData:
-    """Put a data set on `device`. On the CPU it stays where it is, shared with every other process."""
+def prepare_device(device: torch.device, share: float) -> None:
+    """Once a worker: take no more than this share of a GPU's memory, and let cuDNN look for fast kernels."""
+    if device.type == "cuda":
+        if 0 < share < 1:
+            torch.cuda.set_per_process_memory_fraction(share)
+        torch.backends.cudnn.benchmark = True
+
+
+def place(dataset: Dataset, device: torch.device, *, resident: bool = True) -> DeviceData:
+    """Put a data set on `device`, or leave it on the host (see `fits`), as it is there.
+
+    On the CPU it stays where it is, shared with every other process.
+    """
     mean = torch.tensor(dataset.mean, dtype=torch.float32) * 255
     std = torch.tensor(dataset.std, dtype=torch.float32) * 255
+
+    def placed(part: Part) -> DevicePart:
+        images, labels = _tensor(part.images), _tensor(part.labels)
+        return DevicePart(images.to(device) if resident else images, labels.to(device), resident)
+
     return DeviceData(
-        train=_place_part(dataset.train, device),
-        val=_place_part(dataset.val, device),
+        train=placed(dataset.train),
+        val=placed(dataset.val),
         mean=mean.to(device),
         std=torch.where(std > 0, std, torch.ones_like(std)).to(device),
     )
 
 
-def _place_part(part: Part, device: torch.device) -> DevicePart:
-    return DevicePart(_tensor(part.images).to(device), _tensor(part.labels).to(device))
+def fits(dataset: Dataset, device: torch.device, share: float) -> bool:
+    """Whether a data set leaves enough of a GPU's memory, of which a trial has this share, to train in."""
+    if device.type != "cuda":
+        return True
+    needed = dataset.train.images.nbytes + dataset.val.images.nbytes
+    return needed <= RESIDENT_SHARE * min(share, 1.0) * torch.cuda.get_device_properties(device).total_memory
 
 
 def _tensor(array: np.ndarray) -> torch.Tensor:

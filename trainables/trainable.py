@@ -18,7 +18,7 @@ from tensorboardX.proto.summary_pb2 import Summary
 from trainables import checkpoint
 from trainables.compiler import without_compiler
 from trainables.data import Dataset
-from trainables.device import DeviceData, pick_device, place
+from trainables.device import DeviceData, fits, pick_device, place, prepare_device
 from trainables.memory import give_back_freed_memory, keep_freed_memory, own_bytes
 from trainables.precision import choose_precision
 from trainables.stint import Stint
@@ -45,13 +45,15 @@ class Trainable(tune.Trainable):
     training: Training | None
 
     def setup(self, config: dict[str, Any], **shared: Any) -> None:
-        """Once a worker. `shared` has `data` (a Dataset), `device` (a name) and `threads` (a number)."""
+        """Once a worker. `shared` has `data` (a Dataset), `device` (a name), `threads` (a number), and `gpus`
+        (how many a trial has, or which share of one)."""
         without_compiler()
         keep_freed_memory()
         torch.set_num_threads(shared["threads"])
         torch.set_float32_matmul_precision("high")
         self.dataset: Dataset = shared["data"]
         self.device_name: str = shared["device"]
+        self.gpus: float = shared["gpus"]
         self.device_data: DeviceData | None = None
         self.writer: Any = None
         self.training = None
@@ -119,7 +121,9 @@ class Trainable(tune.Trainable):
         assert order is not None
         device = pick_device(self.device_name)
         if self.device_data is None:
-            self.device_data = place(self.dataset, device)
+            prepare_device(device, self.gpus)
+            resident = fits(self.dataset, device, self.gpus)
+            self.device_data = place(self.dataset, device, resident=resident)
         state = checkpoint.load(order.folder, order.identity)
         # a trial goes on in the precision it began with
         precision = choose_precision(

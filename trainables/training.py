@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from trainables import augment, metrics
 from trainables.averaging import WeightAverage, scored_weights
+from trainables.batches import RawBatch, raw_batches
 from trainables.config import InitializedFromData, OptimizerConfig, Task, TrialConfig
 from trainables.device import DeviceData, DevicePart
 from trainables.precision import Precision
@@ -64,7 +65,7 @@ class Training:
     ) -> None:
         self.config, self.task, self.data = config, task, data
         self.seed, self.precision = seed, precision
-        self.device = data.train.images.device
+        self.device = data.device
         self.epoch = 0
         images = len(data.train.labels)
         # batches of nearly equal size: no image left out, and no tiny last batch to upset the norms
@@ -86,7 +87,8 @@ class Training:
             part = self.data.train
             count = max(1, INITIALIZATION_PIXELS // (part.images.shape[1] * part.images.shape[2]))
             index = torch.randperm(len(part.labels), generator=generator)[:count]
-            images = augment.normalize(part.images[index.to(self.device)], self.data.mean, self.data.std)
+            chosen = part.images[index.to(part.images.device)].to(self.device)
+            images = augment.normalize(chosen, self.data.mean, self.data.std)
             for module in modules:
                 module.initialize_from(images)
 
@@ -130,14 +132,14 @@ class Training:
         loss_sum = torch.zeros((), device=self.device)
         hits = torch.zeros((), device=self.device, dtype=torch.int64)
         step, rate = self.epoch * self.steps_per_epoch, 0.0
-        for index in order.tensor_split(self.steps_per_epoch):
+        for raw in raw_batches(part, order.tensor_split(self.steps_per_epoch), self.device):
             rate = learning_rate(config.optimizer, step, self.steps)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
-            images, labels = self._batch(index, generator)
+            images, labels = self._augmented(raw, generator), raw.labels
             share = augment.mixup_share(config.augment.mixup, host) if config.augment.mixup else 1.0
             if share < 1.0:
-                partners = torch.randperm(len(index), generator=generator, device=self.device)
+                partners = torch.randperm(len(labels), generator=generator, device=self.device)
                 images = images.lerp(images[partners], 1.0 - share)
 
             with self._autocast():
@@ -152,18 +154,16 @@ class Training:
             step += 1
             if self.average is not None:
                 self.average.update(step, epoch_ends=step % self.steps_per_epoch == 0)
-            loss_sum += loss.detach() * len(index)
+            loss_sum += loss.detach() * len(labels)
             hits += (logits.detach().argmax(1) == labels).sum()
         total_loss, total_hits = torch.stack([loss_sum, hits.float()]).tolist()
         return total_loss / len(part.labels), total_hits / len(part.labels), rate
 
-    def _batch(self, index: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        part, settings = self.data.train, self.config.augment
-        raw = augment.take_batch(part.images, index, settings, generator)
-        images = augment.normalize(raw, self.data.mean, self.data.std)
-        if settings.cutout:
-            images = augment.cutout(images, settings.cutout, generator)
-        return images, part.labels[index]
+    def _augmented(self, raw: RawBatch, generator: torch.Generator) -> torch.Tensor:
+        settings = self.config.augment
+        batch = augment.take_batch(raw.images, raw.index, settings, generator)
+        images = augment.normalize(batch, self.data.mean, self.data.std)
+        return augment.cutout(images, settings.cutout, generator) if settings.cutout else images
 
     def _loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return functional.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
@@ -193,8 +193,9 @@ class Training:
         for images, labels in zip(
             part.images.split(EVALUATION_BATCH), part.labels.split(EVALUATION_BATCH), strict=True
         ):
+            normal = augment.normalize(images.to(self.device), self.data.mean, self.data.std)
             with self._autocast():
-                logits = self.model(augment.normalize(images, self.data.mean, self.data.std)).float()
+                logits = self.model(normal).float()
             loss_sum += functional.cross_entropy(logits, labels, reduction="sum")
             metrics.add_to_confusion(confusion, labels, logits.argmax(1))
         return float(loss_sum) / len(part.labels), confusion.cpu()

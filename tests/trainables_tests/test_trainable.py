@@ -55,7 +55,7 @@ def worker(dataset: Dataset, tmp_path: Path, monkeypatch) -> Iterator[Callable[[
 
     class WithData(Trainable):
         def setup(self, config: dict[str, Any]) -> None:
-            super().setup(config, data=dataset, device="cpu", threads=1)
+            super().setup(config, data=dataset, device="cpu", threads=1, gpus=0.0)
 
     def start(stint: Stint) -> Trainable:
         workers.append(WithData({"stint": stint}))

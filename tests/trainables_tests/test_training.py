@@ -122,6 +122,13 @@ def test_interrupted_training_goes_on_exactly(optimizer, averaging, make_config,
     assert same(part.scored_weights(), whole.scored_weights())
 
 
+def test_images_that_stay_on_the_host_train_the_same(make_config, task, dataset, data):
+    config = make_config(augment={"flip": True, "crop": 2, "cutout": 3, "mixup": 0.4})
+    on_host = place(dataset, torch.device("cpu"), resident=False)
+    assert not on_host.train.resident
+    assert curve(Training(config, task, on_host, seed=1)) == curve(Training(config, task, data, seed=1))
+
+
 def test_precision_goes_on_too(make_config, task, data):
     first = Training(make_config(), task, data, seed=0, precision="bf16")
     second = Training(make_config(), task, data, seed=0)
