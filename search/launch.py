@@ -15,6 +15,7 @@ from search.database import reason, sqlite_url
 from search.engine import Engine, ship
 from search.interrupts import interrupts
 from search.local_ray import local_ray
+from search.object_store import data_bytes
 from search.preflight import Prepared
 from search.progress import Progress
 from search.results import (
@@ -142,7 +143,7 @@ def _run(
     budgets.tick(time.monotonic(), 0.0)
     try:
         with (
-            local_ray(prepared.slots, _data_bytes(prepared), dashboard=settings.dashboard),
+            local_ray(prepared.slots, data_bytes(prepared.dataset), dashboard=settings.dashboard),
             interrupts(engine, progress.say),
             progress,
         ):
@@ -237,8 +238,3 @@ class _StintMaker:
             identity=identity(work.config, prepared.task, prepared.dataset.fingerprint, self.code),
             precision=settings.precision,
         )
-
-
-def _data_bytes(prepared: Prepared) -> int:
-    parts = (prepared.dataset.train, prepared.dataset.val)
-    return sum(part.images.nbytes + part.labels.nbytes for part in parts)

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from search.object_store import store_bytes
 from search.slots import Slots
 
 # read by Ray when it is imported or started
@@ -40,8 +41,6 @@ from ray.tune.search import Searcher
 
 __all__ = ["FIFOScheduler", "RayTrial", "Searcher", "TrialScheduler", "local_ray", "ray", "tune"]
 
-MEBIBYTE = 2**20
-
 
 @contextmanager
 def local_ray(slots: Slots, data_bytes: int, *, dashboard: bool = False) -> Iterator[None]:
@@ -62,7 +61,7 @@ def local_ray(slots: Slots, data_bytes: int, *, dashboard: bool = False) -> Iter
             address="local",
             num_cpus=slots.count * slots.cpus,
             num_gpus=None if slots.gpus else 0,
-            object_store_memory=int(1.2 * data_bytes) + 200 * MEBIBYTE,
+            object_store_memory=store_bytes(data_bytes),
             include_dashboard=dashboard,
             log_to_driver=False,
             logging_level=logging.ERROR,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from search.database import check_database
+from search.object_store import check_room
 from search.results import RunFolder, free_bytes, nearest_existing, study_name
 from search.resume import hashes, saved_document
 from search.sampler import check_sampler
@@ -90,6 +91,7 @@ def prepare(settings: Settings, progress: ProgressFactory | None = None, *, resu
         seed=settings.seed,
         progress=progress,
     )
+    check_room(dataset)
     if settings.dataset == "auto":
         settings = replace(settings, dataset=dataset.name)  # the one that a repetition has to read
     if settings.max_macs == "auto":
