@@ -34,8 +34,8 @@ def check_room(dataset: Dataset, room: int | None = None) -> None:
         fits = int(size * max(0.0, (room - 200 * MEBIBYTE) / (needed - 200 * MEBIBYTE)) ** 0.5)
         smaller = f"--image-size {fits} or less, or " if 4 <= fits < size else ""
         raise UsageError(
-            f"the data set does not fit the memory that trials share: {count:,} images of {size} px need {needed / 2**30:.1f} GiB, and {room / 2**30:.1f} GiB are free; "
-            f"give {smaller}fewer images"
+            f"the data set does not fit the memory that trials share: {count:,} images of {size} px need "
+            f"{needed / 2**30:.1f} GiB, and {room / 2**30:.1f} GiB are free; give {smaller}fewer images"
         )
 
 
