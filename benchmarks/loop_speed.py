@@ -1,0 +1,139 @@
+"""How fast is the training loop? Images a second beside a loop written by hand and the tutorial's pipeline.
+
+    python -m benchmarks.loop_speed --dataset cifar10
+    python -m benchmarks.loop_speed --dataset cifar10 --device cuda --images 45000
+
+All train the same networks with the same optimizer and batch size, in turn: CPU time of one core, or wall
+time on a GPU. An evaluation after each epoch is counted. `image by image` is Ray Tune's tutorial: its
+transforms, its DataLoader, in fp32.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import replace
+from statistics import median
+
+import optuna
+import pandas as pd
+import torch
+
+from benchmarks.bare_loop import BareLoop, ImageByImage, part_of, rounds
+from spaces import cnn
+from trainables.compiler import without_compiler
+from trainables.config import Task, TrialConfig
+from trainables.data import Dataset, load_dataset
+from trainables.device import pick_device, place, prepare_device
+from trainables.memory import keep_freed_memory
+from trainables.precision import PrecisionChoice, choose_precision
+from trainables.training import Training, make_optimizer
+
+NETWORKS = ("plain", "speedrun")
+EPOCHS = 1000
+"""Of a schedule that is never finished."""
+
+
+def config_of(name: str, task: Task) -> TrialConfig:
+    """A baseline of the space `cnn`."""
+    return cnn.suggest(optuna.trial.FixedTrial(cnn.BASELINES[name]), task)  # type: ignore[arg-type]  # it has suggest_*
+
+
+def loops(
+    config: TrialConfig, task: Task, data: Dataset, device: torch.device, choice: PrecisionChoice
+) -> tuple[str, dict[str, Callable[[], object]]]:
+    """The precision chosen, and by name what trains and evaluates one epoch."""
+    precision = choose_precision(choice, config.model, task, config.batch_size, device)
+
+    def model() -> torch.nn.Module:
+        return config.model.build(task).to(device)
+
+    ours = Training(config, task, place(data, device), seed=0, precision=precision)
+    by_hand = model().to(memory_format=torch.channels_last)
+    bare = BareLoop(
+        by_hand,
+        make_optimizer(config.optimizer, by_hand),
+        data,
+        config.batch_size,
+        config.augment,
+        device=device,
+        bf16=precision == "bf16",
+    )
+    plain = model()
+    one_by_one = ImageByImage(
+        plain, make_optimizer(config.optimizer, plain), data, config.batch_size, device=device
+    )
+    return precision, {"ours": ours.run_epoch, "bare loop": bare.epoch, "image by image": one_by_one.epoch}
+
+
+def measured(
+    loop: dict[str, Callable[[], object]], images: int, rounds_: int, device: torch.device
+) -> dict[str, list[float]]:
+    """Images a second of each loop, a value a round; a round before the first is not counted."""
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
+    rates: dict[str, list[float]] = defaultdict(list)
+    for epoch in loop.values():
+        epoch()
+    for name in rounds(rounds_, list(loop)):
+        began = clock()
+        loop[name]()
+        rates[name].append(images / (clock() - began))
+    return rates
+
+
+def row(network: str, precision: str, rates: dict[str, list[float]]) -> dict[str, object]:
+    """Medians, and medians of the ratios of each round."""
+    against = {
+        f"ours / {name}": median(a / b for a, b in zip(rates["ours"], rates[name], strict=True))
+        for name in rates
+        if name != "ours"
+    }
+    return {
+        "network": network,
+        "precision": precision,
+        **{name: f"{ratio:.2f}" for name, ratio in against.items()},
+        **{f"{name}, images/s": f"{median(values):.0f}" for name, values in rates.items()},
+    }
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--dataset", default="auto", help="as for search.run")
+    parser.add_argument("--images", type=int, default=3000, help="of the training part; a tenth validates")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
+    options = parser.parse_args()
+    without_compiler()
+    keep_freed_memory()
+    torch.set_num_threads(1)
+    torch.set_float32_matmul_precision("high")
+    device = pick_device(options.device)
+    prepare_device(device, 1.0)
+    data = load_dataset(options.dataset)
+    data = replace(
+        data, train=part_of(data.train, options.images), val=part_of(data.val, options.images // 10)
+    )
+    count = len(data.train)
+    task = Task(
+        image_size=data.train.images.shape[1],
+        classes=len(data.class_names),
+        train_images=count,
+        max_epochs=EPOCHS,
+    )
+    table = []
+    for network in NETWORKS:
+        precision, loop = loops(config_of(network, task), task, data, device, options.precision)
+        table.append(row(network, precision, measured(loop, count, options.rounds, device)))
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else "one core"
+    print(
+        f"{data.name}, {count:,} images of {task.image_size} px, {where}, medians of {options.rounds} rounds"
+    )
+    print(pd.DataFrame(table).set_index("network").T.to_string())
+
+
+if __name__ == "__main__":
+    main()
