@@ -81,11 +81,11 @@ class BareLoop:
 class TransformedImages(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
     """Images one by one, each transformed on its own, as torchvision's data sets do it."""
 
-    def __init__(self, part: Part, data: Dataset, *, train: bool) -> None:
+    def __init__(self, part: Part, data: Dataset, *, augment: bool) -> None:
         from torchvision import transforms
 
         steps: list[Any] = [transforms.ToPILImage()]
-        if train:
+        if augment:
             steps += [
                 transforms.RandomCrop(part.images.shape[1], padding=4),
                 transforms.RandomHorizontalFlip(),
@@ -112,13 +112,14 @@ class ImageByImage:
         *,
         device: torch.device,
         workers: int = 0,
+        augment: bool = True,
     ) -> None:
         self.model, self.optimizer, self.device = model, optimizer, device
         self.train = torch.utils.data.DataLoader(
-            TransformedImages(data.train, data, train=True), batch, shuffle=True, num_workers=workers
+            TransformedImages(data.train, data, augment=augment), batch, shuffle=True, num_workers=workers
         )
         self.val = torch.utils.data.DataLoader(
-            TransformedImages(data.val, data, train=False), batch, num_workers=workers
+            TransformedImages(data.val, data, augment=False), batch, num_workers=workers
         )
 
     def epoch(self) -> float:

@@ -11,19 +11,17 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import os
-import struct
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import optuna
 import pandas as pd
-from tensorboardX.proto.event_pb2 import Event
 
+from benchmarks import stock_tune
+from benchmarks.events import epochs_of
 from trainables.config import OptimizerConfig, Task, TrialConfig
 
 SLOTS = 2
@@ -68,46 +66,7 @@ def ours(trials: int, epochs: int, folder: Path) -> Epochs:
         seed=SEED,
     )
     results = run(settings, console=Console(file=io.StringIO()))
-    spans: Epochs = []
-    for file in results.folder.path.glob("trials/*/events*"):
-        for event in events(file):
-            seconds = [value.simple_value for value in event.summary.value if value.tag == "seconds"]
-            spans += [(event.wall_time - s, event.wall_time) for s in seconds]
-    return spans
-
-
-def events(file: Path) -> Iterator[Event]:
-    """What a TensorBoard file holds: records of a length (8 bytes), 4 of its sum, the event, 4 of its sum."""
-    content = file.read_bytes()
-    at = 0
-    while at < len(content):
-        (length,) = struct.unpack_from("<Q", content, at)
-        yield Event.FromString(content[at + 12 : at + 12 + length])
-        at += length + 16
-
-
-def stock_trial(config: dict[str, Any], *, data: Any, epochs: int, log: str) -> None:
-    """A function trainable as Ray's documentation writes it."""
-    import torch
-    from ray import tune
-
-    from benchmarks.bare_loop import BareLoop
-    from trainables.training import make_optimizer
-
-    torch.set_num_threads(1)
-    task = Task(image_size=32, classes=len(data.class_names), train_images=len(data.train), max_epochs=epochs)
-    chosen = suggest(optuna.trial.FixedTrial(config), task)  # type: ignore[arg-type]  # it has suggest_*
-    model = chosen.model.build(task).to(memory_format=torch.channels_last)
-    optimizer = make_optimizer(chosen.optimizer, model)
-    loop = BareLoop(model, optimizer, data, BATCH, chosen.augment, device=torch.device("cpu"))
-    for _ in range(epochs):
-        began = time.time()
-        accuracy = loop.epoch()
-        with Path(log).open("a", encoding="utf-8") as file:
-            file.write(json.dumps([began, time.time()]) + "\n")
-        with tempfile.TemporaryDirectory() as folder:
-            torch.save((model.state_dict(), optimizer.state_dict()), Path(folder) / "checkpoint.pt")
-            tune.report({"accuracy": accuracy}, checkpoint=tune.Checkpoint.from_directory(folder))
+    return [(epoch.began, epoch.ended) for epoch in epochs_of(results.folder.path)]
 
 
 def stock(trials: int, epochs: int, folder: Path) -> Epochs:
@@ -116,27 +75,24 @@ def stock(trials: int, epochs: int, folder: Path) -> Epochs:
     from ray.tune.schedulers import ASHAScheduler
     from ray.tune.search.optuna import OptunaSearch
 
-    from search.local_ray import local_ray
-    from search.slots import Slots
     from trainables.data import load_dataset
 
-    log = folder / "stock.jsonl"
-    function = tune.with_parameters(stock_trial, data=load_dataset("digits"), epochs=epochs, log=str(log))
-    with local_ray(Slots(count=SLOTS, cpus=1, gpus=0), data_bytes=2**25):
-        tune.Tuner(
-            tune.with_resources(function, {"cpu": 1}),
-            param_space={"learning_rate": tune.loguniform(1e-4, 1e-1)},
-            tune_config=tune.TuneConfig(
-                metric="accuracy",
-                mode="max",
-                num_samples=trials,
-                search_alg=OptunaSearch(seed=SEED),
-                # it stops nothing, so that both train the same
-                scheduler=ASHAScheduler(max_t=epochs, grace_period=epochs),
-            ),
-            run_config=tune.RunConfig(storage_path=str(folder), name="stock", verbose=0),
-        ).fit()
-    return [(began, ended) for began, ended in map(json.loads, log.read_text(encoding="utf-8").splitlines())]
+    found = stock_tune.search(
+        stock_tune.train_configured,
+        folder / "stock.jsonl",
+        cpus=1,
+        epochs=epochs,
+        settings={
+            "num_samples": trials,
+            "search_alg": OptunaSearch(seed=SEED),
+            # it stops nothing, so that both train the same
+            "scheduler": ASHAScheduler(max_t=epochs, grace_period=epochs),
+        },
+        space={"learning_rate": tune.loguniform(1e-4, 1e-1)},
+        suggest=suggest,
+        data=load_dataset("digits"),
+    )
+    return [(epoch.began, epoch.ended) for epoch in found]
 
 
 def row(spans: Epochs, began: float, ended: float, trials: int) -> dict[str, float]:
