@@ -115,6 +115,7 @@ def arm(point: str, count: int, delay: float) -> None:
             timer.start()
         case "begin":
             _kill_after(search.launch, "make_folder", 1, _end)
+            _kill_after(search.launch, "write_settings", 1, _end)  # of one that goes on
         case "training":
             _kill_after(StudyRecord, "report", count, timer.start)
         case "report" | "ask":
