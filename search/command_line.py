@@ -32,7 +32,7 @@ def parse(argv: Sequence[str], prog: str) -> Settings:
 
     path, argv = take_path(list(argv), "--config")
     if path is not None:
-        argv = _arguments_from_file(path) + argv  # of an option given twice the last counts
+        argv = arguments_from_file(path) + argv  # of an option given twice the last counts
     groups = make_dataclass(
         "Options",
         [
@@ -102,7 +102,7 @@ def take_path(argv: Sequence[str], name: str) -> tuple[Path | None, list[str]]:
     return path, rest
 
 
-def _arguments_from_file(path: Path) -> list[str]:
+def arguments_from_file(path: Path) -> list[str]:
     """The options of a YAML settings file, spelled as on the command line so that one parser judges both."""
     import yaml
 

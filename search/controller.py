@@ -173,11 +173,13 @@ class Controller:
         else:
             self._become(number, "interrupted")
 
-    def finish(self) -> None:
-        """End a finished search for good: what waits at a rung is pruned."""
+    def finish(self) -> list[int]:
+        """End a finished search for good: what waits at a rung is pruned. Returns which those are."""
         assert self.finished
-        for number in list(self.live):
+        waiting = list(self.live)
+        for number in waiting:
             self._end(number, "pruned")
+        return waiting
 
     def _decide(self, number: int, rung: Rung) -> bool:
         """Whether a trial goes on past a rung below the last."""
@@ -247,6 +249,11 @@ class Controller:
             self.ended(number, infeasible=reason)
             return
         rung = self.ladder.at(epochs) if epochs >= self.live[number].start else None
+        if restore.diverged(trial):  # it was cut off before that was written down
+            if rung is not None and number not in rung.scores:
+                self._arrive(number, rung, math.nan)
+            self._end(number, "diverged")
+            return
         if rung is None or number in rung.gone_on:
             return
         # it stands at a rung: it waits there, or was cut off before the decision was written down

@@ -50,7 +50,8 @@ class Database:
             self._notes.pop((trial.number, key), None)
 
     def note(self, number: int, key: str, value: Any) -> None:
-        """Note a fact, to be written within a second."""
+        """Note a fact, to be written within a second, after all that was noted before."""
+        self._notes.pop((number, key), None)
         self._notes[number, key] = value
 
     def report(self, number: int, epoch: int, score: float) -> None:

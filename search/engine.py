@@ -105,7 +105,8 @@ class Engine:
         if self.failure is not None:
             raise self.failure
         if self.controller.finished:
-            self.controller.finish()
+            for number in self.controller.finish():
+                self.on_end(number)
             return "finished"
         return self.budgets.used_up(self.controller.epochs) or "interrupted"
 

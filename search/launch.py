@@ -40,6 +40,8 @@ from trainables.storage import StorageError, writing
 if TYPE_CHECKING:
     from rich.console import Console
 
+SPENT_SECONDS = 1.0
+"""Time between two notes of what is spent; a crash loses no more of it."""
 SCORE_OF = {"accuracy": "val_accuracy", "macro_f1": "val_macro_f1", "loss": "val_loss"}
 
 
@@ -84,6 +86,9 @@ def _search(prepared: Prepared, console: Console, *, resume: bool) -> Results:
         try:
             controller = _controller(prepared, record)
             if controller.finished:
+                controller.finish()  # where an earlier driver was killed before it could
+                record.set_attributes({"stopped": "finished"})
+                CheckpointKeeper(folder, controller)
                 console.print("nothing is left to do: the search has finished", highlight=False)
             else:
                 _run(prepared, record, controller, lock, console)
@@ -120,9 +125,14 @@ def _run(
     def spent() -> dict[str, float]:
         return {"seconds": budgets.spent_seconds, "gpu_seconds": budgets.spent_gpu_seconds}
 
+    written = time.monotonic()
+
     def on_step() -> None:
-        if record.flush():
+        nonlocal written
+        record.flush()
+        if time.monotonic() - written >= SPENT_SECONDS:
             record.set_attributes(spent())
+            written = time.monotonic()
         lock.beat()
         progress.update()
 

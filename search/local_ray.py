@@ -19,7 +19,7 @@ _ENVIRONMENT = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # on Linux too: Ray's own address is the loopback one
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial without a GPU sees none
-    "RAY_enable_worker_prestart": "0",  # one a core, more than there are slots: see `_warm_up`
+    "RAY_enable_worker_prestart": "0",  # one a core, and trials would not wait for them
     "RAY_prestart_worker_first_driver": "0",
     "RAY_TQDM": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -68,22 +68,7 @@ def local_ray(slots: Slots, data_bytes: int, *, dashboard: bool = False) -> Iter
             _node_ip_address="127.0.0.1",
             _temp_dir=folder,
         )
-        _warm_up(slots)
         yield
     finally:
         ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _warm_up(slots: Slots) -> None:
-    """Have a process for each slot import what a trial needs, while the search itself gets ready.
-
-    The first trials find it idle; until then it has the CPUs that they need, and no other is started.
-    """
-    warm = ray.remote(num_cpus=slots.cpus)(_import_trainable)
-    for _ in range(slots.count):
-        warm.remote()
-
-
-def _import_trainable() -> None:
-    import trainables.trainable  # noqa: F401  # it stays imported

@@ -32,6 +32,7 @@ class Observations:
         self.running: set[int] = set()
         self._trials: list[FrozenTrial] = []
         self._asked: list[int] = []  # parameters of each trial
+        self._with_params: list[int] = []  # trials that have any; one that is only now asked for has none
         self._units: Floats = np.zeros((0, 0))
         self._active: Bools = np.zeros((0, 0), dtype=bool)
         self._order: list[str] = []
@@ -53,6 +54,8 @@ class Observations:
         self._asked += [0] * (len(trials) - len(old))
         for trial in fresh:
             self._asked[trial.number] = len(trial.params)
+        if fresh:
+            self._with_params = [number for number, asked in enumerate(self._asked) if asked]
         if any(self._changes_space(trial) for trial in fresh):
             self._learn_space(fresh)
             fresh = self._trials
@@ -78,10 +81,10 @@ class Observations:
         another process proposes the same.
         """
         count = 1
-        while (more := max(count + 1, int(count * GROWTH))) <= len(self._trials):
+        while (more := max(count + 1, int(count * GROWTH))) <= len(self._with_params):
             count = more
         if self._conditions is None or self._conditions[:2] != (count, self.space):
-            asked = [trial.number for trial in self._trials[:count] if trial.params]
+            asked = self._with_params[:count]
             learnt = Conditions(self._units[asked], self._active[asked])
             self._conditions = (count, self.space, learnt)
         return self._conditions[2]

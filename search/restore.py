@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,8 +51,9 @@ def read(everything: Sequence[FrozenTrial], ladder: Ladder, sign: float) -> Save
             saved.outcomes[facts["outcome"]] += 1
         else:
             saved.unfinished.append(trial)
-        if last is not None and facts.get("outcome") not in UNSCORED:
-            saved.scores[trial.number] = trial.intermediate_values[last]
+        score = math.nan if last is None else trial.intermediate_values[last]
+        if math.isfinite(score) and facts.get("outcome") not in UNSCORED:
+            saved.scores[trial.number] = score
         for level, place in facts.get("arrivals", {}).items():
             places.append((place, trial.number, int(level), trial.intermediate_values[int(level)]))
     for place, number, level, score in sorted(places):
@@ -59,10 +61,21 @@ def read(everything: Sequence[FrozenTrial], ladder: Ladder, sign: float) -> Save
         saved.arrivals = place
     for trial in trials:
         for level in trial.user_attrs.get("gone_on", ()):
-            ladder[level].go_on(trial.number)
+            if trial.number in ladder[level].scores:  # else it was cut off before that was written
+                ladder[level].go_on(trial.number)
         if trial.state.is_finished():
             ladder.leave(trial.number)
     return saved
+
+
+def diverged(trial: FrozenTrial) -> bool:
+    """Whether the last that a trial reported holds something that is not finite."""
+    last = trial.last_step
+    rows = trial.user_attrs.get("epochs", ())
+    numbers = [value for row in rows[-1:] for value in row.values() if isinstance(value, int | float)]
+    if last is not None:
+        numbers.append(trial.intermediate_values[last])
+    return not all(math.isfinite(number) for number in numbers)
 
 
 def live_trial(trial: FrozenTrial, config: Any) -> LiveTrial:

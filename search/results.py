@@ -142,12 +142,19 @@ def write_settings(prepared: Prepared, hashes: dict[str, str], folder: RunFolder
 
 
 class CheckpointKeeper:
-    """Deletes the checkpoints of trials that have ended and are not among the best few of those."""
+    """Deletes the checkpoints of trials that have ended and are not among the best few of those.
+
+    When it is made, also those that an earlier driver left because it was killed.
+    """
 
     def __init__(self, folder: RunFolder, controller: Controller) -> None:
+        from trainables import checkpoint
+
         self.folder, self.controller = folder, controller
-        ranking = [number for number in controller.ranking() if number not in controller.live]
-        self.kept = ranking[:KEEP_BEST]
+        ended = [number for number in range(controller.asked) if number not in controller.live]
+        self.kept = controller.ranking(ended)[:KEEP_BEST]
+        for dropped in set(ended) - set(self.kept):
+            checkpoint.remove(folder.trial(dropped))
 
     def ended(self, number: int) -> None:
         """Take note that a trial has ended."""

@@ -149,7 +149,13 @@ class DriverLock:
             return
         self._beat = now
         self.folder.write_json(
-            self.path.name, {"host": platform.node(), "pid": os.getpid(), "time": time.time()}
+            self.path.name,
+            {
+                "host": platform.node(),
+                "pid": os.getpid(),
+                "started": _started(os.getpid()),
+                "time": time.time(),
+            },
         )
 
     def release(self) -> None:
@@ -162,9 +168,11 @@ class DriverLock:
             fresh = time.time() - float(holder["time"]) < STALE_SECONDS
         except (OSError, ValueError, KeyError):
             return None
-        if not fresh or (holder["host"] == platform.node() and not _alive(int(holder["pid"]))):
-            return None
-        return holder
+        if holder["host"] != platform.node():
+            return holder if fresh else None
+        # on this host it can be seen; one that was suspended has no heartbeat and may go on
+        pid = int(holder["pid"])
+        return holder if _alive(pid) and holder.get("started", "") in ("", _started(pid)) else None
 
 
 def _alive(pid: int) -> bool:
@@ -177,3 +185,12 @@ def _alive(pid: int) -> bool:
             return True
         return True
     return False
+
+
+def _started(pid: int) -> str:
+    """When a process began, in the system's own unit: another one of the same number began later."""
+    try:
+        # after the name in brackets, which may hold anything, come fields from the third on
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""

@@ -14,7 +14,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.command_line import arguments_for, fail, parse, take_path
+from search.command_line import arguments_for, arguments_from_file, fail, parse, take_path
 from search.settings import Settings
 from trainables.storage import StorageError
 
@@ -107,7 +107,9 @@ def _changes(folder: Path, words: list[str]) -> dict[str, Any]:
     from search.resume import saved_settings
 
     saved = saved_settings(RunFolder(folder))
-    asked = parse([*arguments_for(saved), *words], PROG)
+    file, words = take_path(words, "--config")
+    from_file = [] if file is None else arguments_from_file(file)
+    asked = parse([*arguments_for(saved), *from_file, *words], PROG)
     return {
         field.name: getattr(asked, field.name)
         for field in fields(Settings)

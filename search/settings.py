@@ -68,7 +68,7 @@ class SearchSettings:
     sampler: str = "multifidelity"
     """What proposes configurations: multifidelity (a Gaussian process on the highest rung that enough trials
     have reached), tpe (Optuna's), random, or module:function for a function from a seed to an Optuna sampler
-    of your own."""
+    of your own, whose after_trial is not called."""
     start_from: Path | None = None
     """Folder of an earlier run over the same space: its best configurations are trained first, and where
     data and training are the same as well, the sampler learns from all its trials."""

@@ -42,6 +42,7 @@ class StudyRecord:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._memory = optuna.storages.InMemoryStorage()
         self.study = optuna.create_study(study_name=name, direction=direction, storage=self._memory)
+        self._told = optuna.samplers.RandomSampler()
         self._study_id = self._memory.get_study_id_from_name(name)
         self._disk = None if url is None else Database.create(url, name, direction)
 
@@ -121,6 +122,8 @@ class StudyRecord:
         self.note(number, {"outcome": outcome})
         if outcome in _CONSTRAINTS:
             optuna.Trial(self.study, self._id(number)).set_constraint(_CONSTRAINTS[outcome], 1.0)
+        # a sampler that ends studies itself, such as Optuna's GridSampler, would raise in its after_trial
+        self.study.sampler = self._told
         self.study.tell(number, score, state=_STATES[outcome])
         if self._disk is not None:
             self._disk.finish(number, self.trial(number), _CONSTRAINTS.get(outcome))
