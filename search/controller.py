@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, cast
 
 import optuna
@@ -25,6 +26,13 @@ __all__ = ["Controller", "LiveTrial", "Plan", "Rule", "State", "Work"]
 
 INFEASIBLE_IN_A_ROW = 100
 LOST_WORKERS = 3
+
+
+@dataclass(frozen=True)
+class _Unusable:
+    """In place of a configuration, why there is none."""
+
+    reason: str
 
 
 class Controller:
@@ -240,11 +248,11 @@ class Controller:
 
     def _take_up(self, trial: optuna.trial.FrozenTrial) -> None:
         """A trial that an earlier search left without an outcome."""
-        config = self._suggest(cast("optuna.Trial", optuna.trial.FixedTrial(trial.params)))
+        config = self._try_suggest(cast("optuna.Trial", optuna.trial.FixedTrial(trial.params)))
         number, epochs = trial.number, trial.last_step or 0
         self.live[number] = restore.live_trial(trial, config)
         self._become(number, "interrupted")
-        reason, _ = self._limit(config) if not epochs else (None, {})
+        reason, _ = self._judged(config) if not epochs else (None, {})
         if reason is not None:  # it was cut off before that was written down
             self.ended(number, infeasible=reason)
             return
@@ -274,10 +282,10 @@ class Controller:
             baseline = self._baselines.pop(0) if self._baselines else None
             sampler = self._sampler(number)
             ahead = self._ahead if self.prepared_at is not None and baseline is None else None
-            asked, config = self.record.ask(ahead or sampler, self._suggest, baseline)
+            asked, config = self.record.ask(ahead or sampler, self._try_suggest, baseline)
             assert asked == number
             self.asked, self._ahead = self.asked + 1, None
-            reason, facts = self._limit(config)
+            reason, facts = self._judged(config)
             start = self._start(sampler, number) if baseline is None else 0
             self.record.begin(number, {**facts, **({"start": start} if start else {})})
             self.live[number] = LiveTrial(config, start=start)
@@ -289,6 +297,21 @@ class Controller:
             f"{INFEASIBLE_IN_A_ROW} proposals in a row may not be trained, the last one because {reason}: "
             "raise the limit or narrow the space"
         )
+
+    def _try_suggest(self, trial: optuna.Trial) -> Any:
+        try:
+            return self._suggest(trial)
+        except Exception as error:  # a user's space may raise anything, for one configuration in many
+            return _Unusable(f"the space raised {error!r:.300}")
+
+    def _judged(self, config: Any) -> tuple[str | None, Mapping[str, Any]]:
+        """Why a configuration must not be trained, or None, and facts about it."""
+        if isinstance(config, _Unusable):
+            return config.reason, {}
+        try:
+            return self._limit(config)
+        except Exception as error:  # so may a network
+            return f"the network cannot be built: {error!r:.300}", {}
 
     def _start(self, sampler: optuna.samplers.BaseSampler, number: int) -> int:
         """Level of the first rung that decides about a new trial: the lowest, or what its sampler says."""

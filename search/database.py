@@ -71,13 +71,15 @@ class Database:
         """Write what is noted; without `force` only if the last time was a second ago. Whether it did."""
         if not force and time.monotonic() - self._written < COMMIT_SECONDS:
             return False
-        for number, epoch, score in self._scores:
-            self.storage.set_trial_intermediate_value(self.ids[number], epoch, score)
-        self._scores.clear()
         for (number, key), value in list(self._notes.items()):
             if number in self.ids:  # else it goes with `add`
                 self.storage.set_trial_user_attr(self.ids[number], key, value)
                 del self._notes[number, key]
+        # last, for an epoch is known by its score: cut off here, what is noted of it is decided again
+        while self._scores:
+            number, epoch, score = self._scores[0]
+            self.storage.set_trial_intermediate_value(self.ids[number], epoch, score)
+            del self._scores[0]
         self._written = time.monotonic()
         return True
 
@@ -109,6 +111,14 @@ def open_storage(url: str) -> optuna.storages.RDBStorage:
 
         storage.engine.dispose()  # connections made before this hook
     return storage
+
+
+def remove_study(url: str, name: str) -> None:
+    """Remove the study called `name`, if there is one."""
+    storage = open_storage(url)
+    if name in optuna.get_all_study_names(storage):
+        optuna.delete_study(study_name=name, storage=storage)
+    storage.engine.dispose()
 
 
 def sqlite_url(path: Path) -> str:
@@ -157,7 +167,7 @@ def reason(error: Exception) -> str:
 
 
 def check_database(url: str, name: str, *, resume: bool) -> None:
-    """Raise ValueError unless the database at `url` answers and has a study `name`, or has none yet."""
+    """Raise ValueError unless the database at `url` answers, with no study `name` yet unless one goes on."""
     import sqlalchemy
 
     try:
@@ -166,12 +176,8 @@ def check_database(url: str, name: str, *, resume: bool) -> None:
         storage.engine.dispose()
     except sqlalchemy.exc.SQLAlchemyError as error:
         raise ValueError(f"--study-storage {url} cannot be used: {reason(error)}") from error
-    if (name in names) != resume:
-        raise ValueError(
-            f"--study-storage {url} has no study called {name!r}"
-            if resume
-            else f"--study-storage {url} has a study called {name!r} already: choose another --name"
-        )
+    if name in names and not resume:
+        raise ValueError(f"--study-storage {url} has a study called {name!r} already: choose another --name")
 
 
 def _search_name(storage: optuna.storages.RDBStorage, place: str, name: str | None) -> str:

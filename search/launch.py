@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from search.budgets import Budgets
 from search.command_line import resume_command
 from search.controller import Controller, Plan, Work
-from search.database import reason, sqlite_url
+from search.database import reason, remove_study, sqlite_url
 from search.engine import Engine, ship
 from search.interrupts import interrupts
 from search.local_ray import local_ray
@@ -21,6 +20,7 @@ from search.progress import Progress
 from search.results import (
     CheckpointKeeper,
     Results,
+    has_begun,
     keep_best_model,
     make_folder,
     study_name,
@@ -29,7 +29,7 @@ from search.results import (
 )
 from search.resume import DriverLock, hashes, own_modules
 from search.sampler import samplers
-from search.study import StudyRecord
+from search.study import BEGUN, StudyRecord
 from trainables.checkpoint import code_hash, identity
 from trainables.config import to_json
 from trainables.models.size import count_macs, count_parameters
@@ -168,13 +168,14 @@ def _study_url(prepared: Prepared) -> str:
 
 
 def _record(prepared: Prepared, *, resume: bool) -> StudyRecord:
-    """What is on record already, or a new record; one that was ended before it had any begins now."""
-    name = prepared.folder.path.name
+    """What is on record already, or a new record: also where an earlier driver was killed making it."""
+    folder, url = prepared.folder, _study_url(prepared)
+    name = study_name(folder) or folder.path.name
+    if resume and has_begun(folder, prepared.settings.study_storage):
+        return StudyRecord.reopen(url, name)
     if resume:
-        here = prepared.settings.study_storage == "auto"
-        with suppress(ValueError):
-            return StudyRecord.reopen(_study_url(prepared), None if here else study_name(prepared.folder))
-    record = StudyRecord(name, prepared.settings.direction, _study_url(prepared))
+        remove_study(url, name)
+    record = StudyRecord(name, prepared.settings.direction, url)
     record.set_attributes(
         {
             "run": name,
@@ -186,6 +187,7 @@ def _record(prepared: Prepared, *, resume: bool) -> StudyRecord:
         }
     )
     record.add_imported(prepared.transfer.trials)
+    record.set_attributes({BEGUN: True})
     return record
 
 

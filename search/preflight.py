@@ -12,7 +12,7 @@ from pathlib import Path
 
 from search.database import check_database
 from search.object_store import check_room
-from search.results import RunFolder, free_bytes, nearest_existing, study_name
+from search.results import RunFolder, free_bytes, has_begun, nearest_existing, study_name
 from search.resume import hashes, saved_document
 from search.sampler import check_sampler
 from search.settings import Settings, UsageError
@@ -57,6 +57,8 @@ def check_request(settings: Settings, *, resume: bool = False) -> Space:
     if settings.study_storage != "auto":
         name = study_name(RunFolder(settings.storage / settings.name)) if resume else settings.name
         check_database(settings.study_storage, name or "auto", resume=resume)
+    if resume:
+        _check_record(RunFolder(settings.storage / settings.name), settings.study_storage)
     if settings.start_from is not None and not resume:
         saved_document(RunFolder(settings.start_from), "--start-from")
     check_name(settings.dataset, settings.data_dir)
@@ -115,7 +117,7 @@ def prepare(settings: Settings, progress: ProgressFactory | None = None, *, resu
         name = _free_name(settings, space, dataset)
     folder = RunFolder(settings.storage / name)
     transfer = Transfer()
-    if settings.start_from is not None and not resume:  # later it is on record
+    if settings.start_from is not None and not (resume and has_begun(folder, settings.study_storage)):
         known = hashes(space.module, dataset)
         transfer = transfer_from(settings.start_from, space, task, settings.metric, known)
     if not settings.baselines:
@@ -140,6 +142,15 @@ def _check_new(folder: RunFolder) -> None:
     if nearest_existing(folder.path) == folder.path:
         raise UsageError(
             f"a run called {folder.path.name} is there already: {folder.path}; choose another --name"
+        )
+
+
+def _check_record(folder: RunFolder, storage: str) -> None:
+    """Refuse to go on without the record: trials would get numbers that others had."""
+    if (folder.path / "trials").exists() and not has_begun(folder, storage):
+        where = folder.database if storage == "auto" else storage
+        raise UsageError(
+            f"the record of {folder.path} is not in {where}: give its place by --study-storage, or begin anew"
         )
 
 

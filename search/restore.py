@@ -55,13 +55,14 @@ def read(everything: Sequence[FrozenTrial], ladder: Ladder, sign: float) -> Save
         if math.isfinite(score) and facts.get("outcome") not in UNSCORED:
             saved.scores[trial.number] = score
         for level, place in facts.get("arrivals", {}).items():
-            places.append((place, trial.number, int(level), trial.intermediate_values[int(level)]))
+            if int(level) in trial.intermediate_values:  # scores are written last
+                places.append((place, trial.number, int(level), trial.intermediate_values[int(level)]))
     for place, number, level, score in sorted(places):
         ladder[level].arrive(number, sign * score)
         saved.arrivals = place
     for trial in trials:
         for level in trial.user_attrs.get("gone_on", ()):
-            if trial.number in ladder[level].scores:  # else it was cut off before that was written
+            if trial.number in ladder[level].scores:
                 ladder[level].go_on(trial.number)
         if trial.state.is_finished():
             ladder.leave(trial.number)
@@ -71,24 +72,30 @@ def read(everything: Sequence[FrozenTrial], ladder: Ladder, sign: float) -> Save
 def diverged(trial: FrozenTrial) -> bool:
     """Whether the last that a trial reported holds something that is not finite."""
     last = trial.last_step
-    rows = trial.user_attrs.get("epochs", ())
-    numbers = [value for row in rows[-1:] for value in row.values() if isinstance(value, int | float)]
-    if last is not None:
-        numbers.append(trial.intermediate_values[last])
+    if last is None:
+        return False
+    numbers = [trial.intermediate_values[last]]
+    for row in _rows(trial)[-1:]:
+        numbers += [value for value in row.values() if isinstance(value, int | float)]
     return not all(math.isfinite(number) for number in numbers)
 
 
 def live_trial(trial: FrozenTrial, config: Any) -> LiveTrial:
-    """A trial without an outcome, as it was left."""
-    facts = trial.user_attrs
+    """A trial without an outcome, as it was left: what is noted of an epoch without a score never was."""
+    facts, epochs, rows = trial.user_attrs, trial.last_step or 0, _rows(trial)
     return LiveTrial(
         config,
-        epochs=trial.last_step or 0,
+        epochs=epochs,
         stints=list(facts.get("stints", ())),
         failures=facts.get("failures", 0),
-        seconds=facts.get("seconds", 0.0),
-        rows=list(facts.get("epochs", ())),
-        arrivals=dict(facts.get("arrivals", {})),
+        seconds=sum(float(row.get("seconds", 0.0)) for row in rows),
+        rows=rows,
+        arrivals={k: place for k, place in facts.get("arrivals", {}).items() if int(k) <= epochs},
         start=facts.get("start", 0),
-        gone_on=list(facts.get("gone_on", ())),
+        gone_on=[level for level in facts.get("gone_on", ()) if level <= epochs],
     )
+
+
+def _rows(trial: FrozenTrial) -> list[dict[str, Any]]:
+    """The reports of the epochs that have a score."""
+    return [row for row in trial.user_attrs.get("epochs", ()) if row["epoch"] <= (trial.last_step or 0)]

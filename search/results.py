@@ -82,6 +82,20 @@ def open_study(folder: RunFolder) -> optuna.Study:
     return load_study(folder.database) if url == "auto" else load_study_at(url, study_name(folder))
 
 
+def has_begun(folder: RunFolder, storage: str) -> bool:
+    """Whether the run's study is there whole, in its folder (`auto`) or in the database at `storage`."""
+    from search.database import load_study, load_study_at
+    from search.study import BEGUN
+
+    try:
+        study = (
+            load_study(folder.database) if storage == "auto" else load_study_at(storage, study_name(folder))
+        )
+    except ValueError:
+        return False
+    return BEGUN in study.user_attrs
+
+
 def write_tables(folder: RunFolder, study: optuna.Study, top: int) -> None:
     """Write best.md, best.csv, best.json and trials.csv from the study as it stands."""
     from search.tables import render, trials_table

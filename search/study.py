@@ -35,6 +35,10 @@ IMPORTED = "imported"
 """The fact that marks a trial of another search, which this one begins with: where it comes from."""
 
 
+BEGUN = "begun"
+"""The attribute of a study that is set last when it is made: one without it was cut off before."""
+
+
 class StudyRecord:
     """One study. `url` None keeps it in memory only (a simulation)."""
 

@@ -109,6 +109,17 @@ def test_another_process_proposes_the_same() -> None:
     assert there.stdout.strip() == str(here)
 
 
+def test_proposals_in_a_conditional_space_do_not_depend_on_who_asked_before() -> None:
+    """As when each trial is asked for by a new process, in one that asks for all."""
+    whole = optuna.create_study(sampler=MultifidelitySampler(0))
+    whole.optimize(branches, 22)
+    for number in range(8, 22):
+        study = optuna.create_study(sampler=MultifidelitySampler(0))
+        study.add_trials(whole.trials[:number])
+        study.optimize(branches, 1)
+        assert study.trials[-1].params == whole.trials[number].params
+
+
 def test_a_sampler_made_anew_or_unpickled_proposes_what_the_old_one_would() -> None:
     study = pruned_study(1, 25)
     proposals = []

@@ -14,11 +14,13 @@ from typing import Any
 
 import pytest
 
-from search.preflight import prepare
-from search.results import RunFolder
+from search.database import sqlite_url
+from search.preflight import check_request, prepare
+from search.results import RunFolder, has_begun
 from search.resume import DriverLock, check_changes, hashes, saved_settings
-from search.run import main
+from search.run import _changes, main
 from search.settings import Settings, UsageError
+from search.study import BEGUN, StudyRecord
 
 
 def saved_run(path: Path, settings: Settings, **document: object) -> RunFolder:
@@ -115,6 +117,21 @@ def test_a_second_driver_is_refused_naming_the_first(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "driver.json").read_text())["pid"] == os.getpid()
 
 
+def test_a_driver_of_this_host_that_was_suspended_still_holds_its_run(tmp_path: Path) -> None:
+    first = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        holder = {"host": platform.node(), "pid": first.pid, "time": time.time() - 3600}
+        (tmp_path / "driver.json").write_text(json.dumps(holder))
+        with pytest.raises(UsageError, match=f"process {first.pid}"):
+            DriverLock(RunFolder(tmp_path)).take()
+        # a process of the same number that began at another time is another one
+        (tmp_path / "driver.json").write_text(json.dumps(holder | {"started": "1"}))
+        DriverLock(RunFolder(tmp_path)).take()
+    finally:
+        first.kill()
+        first.communicate()
+
+
 @pytest.mark.parametrize(("age", "refused"), [(5, True), (61, False)])
 def test_a_driver_on_another_host_is_believed_for_a_minute(tmp_path: Path, age: float, refused: bool) -> None:
     (tmp_path / "driver.json").write_text(
@@ -133,3 +150,31 @@ def test_a_lock_that_is_let_go_is_gone(tmp_path: Path) -> None:
     lock.take()
     lock.release()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_settings_file_counts_when_a_search_goes_on(tmp_path: Path) -> None:
+    folder = saved_run(tmp_path / "run", Settings(dataset="digits", trials=5)).path
+    (tmp_path / "more.yaml").write_text("trials: 200\nmax_epochs: 7\n")
+    words = ["--config", str(tmp_path / "more.yaml")]
+    assert _changes(folder, words) == {"trials": 200, "max_epochs": 7}
+    assert _changes(folder, [*words, "--trials", "300"])["trials"] == 300
+
+
+@pytest.mark.parametrize("attributes", [None, {}, {BEGUN: True}])
+def test_a_run_whose_trials_trained_does_not_go_on_without_its_record(
+    tmp_path: Path, attributes: dict[str, bool] | None
+) -> None:
+    settings = Settings(dataset="digits", device="cpu", name="run", storage=tmp_path)
+    folder = saved_run(tmp_path / "run", settings)
+    if attributes is not None:
+        record = StudyRecord("run", "maximize", sqlite_url(folder.database))
+        record.set_attributes(attributes)
+        record.close()
+    assert has_begun(folder, "auto") == bool(attributes)
+    check_request(settings, resume=True)  # killed while its record was made: it begins now
+    folder.trial(0).mkdir(parents=True)
+    if attributes:
+        check_request(settings, resume=True)
+    else:
+        with pytest.raises(UsageError, match=r"the record of .*run is not in .*study\.db"):
+            check_request(settings, resume=True)

@@ -1,0 +1,176 @@
+"""A search that was killed between two writes goes on from what was written."""
+
+import contextlib
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import optuna
+import pytest
+from test_controller import Workers, make, outcomes, reopened, row
+
+from search.controller import Controller
+from search.database import sqlite_url
+from search.results import CheckpointKeeper, RunFolder
+from search.study import StudyRecord
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "study.db"
+
+
+@pytest.fixture
+def record(path: Path) -> StudyRecord:
+    return StudyRecord("test", "maximize", sqlite_url(path))
+
+
+def test_a_search_killed_before_its_last_trials_were_pruned_is_finished_by_its_resume(record, path) -> None:
+    Workers(make("promote", record=record), slots=2).run()
+    record.close()  # the driver dies before `finish`
+    again = reopened(path, "promote")
+    assert again.finished
+    waiting = set(again.live)
+    assert set(again.finish()) == waiting != set()
+    assert all(trial.state.is_finished() for trial in again.record.trials())
+
+
+@pytest.mark.parametrize("rule", ["stop", "promote", "none"])
+@pytest.mark.parametrize("epochs", [1, 2, 3])  # at a rung, between two, at the end
+@pytest.mark.parametrize(
+    ("score", "loss"), [(math.nan, 1.0), (0.5, math.nan), (math.inf, 1.0)], ids=["score", "loss", "infinite"]
+)
+def test_a_trial_that_diverged_and_was_cut_off_is_diverged_all_the_same(
+    record, path, rule, epochs, score, loss
+) -> None:
+    options = {"trials": 1, "max_epochs": 3}
+    controller = make(rule, record=record, **options)
+    work = controller.next_work()
+    for epoch in range(1, epochs):
+        controller.report(work.trial, row(epoch), 0.5)
+    # what is written last is the end of a trial: the driver dies before it
+    controller._end = lambda *_: False  # type: ignore[assignment,method-assign]
+    controller.report(work.trial, row(epochs) | {"train_loss": loss}, score)
+    record.close()
+    again = reopened(path, rule, **options)
+    assert outcomes(again) == {0: "diverged"}
+    assert again.finished
+    assert again.best() is None
+
+
+def test_promotion_that_was_written_before_the_arrival_is_decided_again(record, path) -> None:
+    controller = make("promote", record=record, trials=3)
+    for _ in range(3):
+        controller.report(controller.next_work().trial, row(1), 0.5)
+    record.note(0, {"gone_on": [1, 3]})  # of rung 3 nothing else was written
+    record.close()
+    Workers(again := reopened(path, "promote", trials=3), slots=1).run()
+    again.finish()
+    assert all(trial.state.is_finished() for trial in again.record.trials())
+
+
+class DriverDiedError(Exception):
+    """In place of SIGKILL."""
+
+
+@pytest.mark.parametrize("rule", ["stop", "promote"])
+@pytest.mark.parametrize("writes", range(0, 100, 9))
+def test_a_search_killed_at_any_write_goes_on_with_whole_reports(record, path, rule, writes) -> None:
+    left = iter(range(writes))
+
+    def dying(name: str) -> Any:
+        write = getattr(record._disk.storage, name)
+
+        def one(*arguments: Any) -> Any:
+            if next(left, None) is None:
+                raise DriverDiedError
+            return write(*arguments)
+
+        return one
+
+    for name in ("set_trial_user_attr", "set_trial_intermediate_value", "set_trial_state_values"):
+        setattr(record._disk.storage, name, dying(name))
+    workers = Workers(make(rule, record=record), slots=3)
+    with contextlib.suppress(DriverDiedError):
+        while workers.step():
+            if len(workers.trained) % 4 == 0:
+                record.flush(force=True)
+    record._disk.storage.engine.dispose()
+    again = reopened(path, rule)
+    Workers(again, slots=3, seed=1).run()
+    again.finish()
+    assert len(again.record.trials()) == 9
+    for trial in again.record.trials():
+        epochs = list(trial.intermediate_values)
+        assert trial.state.is_finished()
+        assert epochs == list(range(1, len(epochs) + 1))
+        assert [row["epoch"] for row in trial.user_attrs["epochs"]] == epochs
+        assert trial.user_attrs["seconds"] == len(epochs)
+
+
+def test_notes_reach_the_disk_in_the_order_they_were_made(record) -> None:
+    number, _ = record.ask(optuna.samplers.RandomSampler(), lambda trial: trial.suggest_float("x", 0, 1))
+    record.begin(number, {})
+    written = []
+    record._disk.storage.set_trial_user_attr = lambda _, key, value: written.append((key, value))
+    record.note(number, {"gone_on": [1]})
+    record.note(number, {"arrivals": 2})
+    record.note(number, {"gone_on": [1, 3]})
+    record.flush(force=True)
+    assert written == [("arrivals", 2), ("gone_on", [1, 3])]
+
+
+def ended(record: StudyRecord, scores: list[float]) -> Controller:
+    """A search whose trials were all trained to the end."""
+    controller = make("none", record=record, trials=len(scores), max_epochs=1)
+    for score in scores:
+        controller.report(controller.next_work().trial, row(1), score)
+    return controller
+
+
+def test_checkpoints_that_a_killed_driver_left_are_removed_but_those_of_the_best(tmp_path, record) -> None:
+    folder = RunFolder(tmp_path)
+    controller = ended(record, [0.1, 0.5, 0.2, 0.4, 0.3])
+    for number in range(5):
+        folder.trial(number).mkdir(parents=True)
+        (folder.trial(number) / "checkpoint-000.pt").touch()
+        (folder.trial(number) / "events").touch()
+    assert CheckpointKeeper(folder, controller).kept == [1, 3, 4]
+    left = {int(file.parent.name) for file in tmp_path.glob("trials/*/checkpoint-*")}
+    assert left == {1, 3, 4}
+    assert len(list(tmp_path.glob("trials/*/events"))) == 5
+
+
+def rare(trial: optuna.Trial) -> dict[str, float]:
+    if (x := trial.suggest_float("x", 0, 1)) < 0.5:
+        raise KeyError("no such layer")
+    return {"x": x}
+
+
+def test_a_configuration_for_which_the_space_fails_is_infeasible_and_says_why(record, path) -> None:
+    controller = make("stop", record=record, trials=4, max_epochs=1, suggest=rare)
+    Workers(controller, slots=1).run()
+    failed = [trial for trial in controller.record.trials() if trial.params["x"] < 0.5]
+    assert failed
+    assert {trial.user_attrs["outcome"] for trial in failed} == {"infeasible"}
+    assert "KeyError('no such layer')" in failed[0].user_attrs["error"]
+    assert controller.outcomes["complete"] == 4
+
+
+def test_a_network_that_cannot_be_built_is_infeasible_and_says_why() -> None:
+    def limit(config: dict[str, float]) -> tuple[None, dict[str, float]]:
+        return None, {"odd": 1 / (config["x"] > 0.5)}
+
+    controller = make("stop", trials=4, max_epochs=1, limit=limit)
+    Workers(controller, slots=1).run()
+    broken = [t for t in controller.record.trials() if t.user_attrs["outcome"] == "infeasible"]
+    assert "the network cannot be built: ZeroDivisionError" in broken[0].user_attrs["error"]
+
+
+def test_a_sampler_that_ends_studies_itself_does_not_end_the_search(record) -> None:
+    grid = optuna.samplers.GridSampler({"x": [0.25, 0.75], "family": ["a"]}, seed=0)
+    controller = make("stop", record=record, trials=3, max_epochs=1)
+    controller._sampler = lambda number: grid
+    Workers(controller, slots=1).run()
+    assert SimpleNamespace(**controller.outcomes).complete == 3
