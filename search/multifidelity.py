@@ -190,9 +190,9 @@ def _model(
     None where the values are all equal, or noise alone explains them as well.
     """
     told = seen.values[step]
-    worst = min(told.values(), key=lambda value: sign * value)
+    scores = sign * np.fromiter(told.values(), float)
     numbers = np.array([*told, *seen.bad])
-    scores = sign * np.array([*told.values(), *[worst] * len(seen.bad)])
+    scores = np.append(scores, np.full(len(seen.bad), scores.min()))
     ranked = np.lexsort((numbers, -scores))
     others = ranked[BEST:]
     if len(others) > OTHERS:

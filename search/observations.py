@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import insort
 from collections.abc import Iterable, Sequence
 from itertools import compress
 from operator import is_not
@@ -53,9 +54,9 @@ class Observations:
         self._trials = list(trials)
         self._asked += [0] * (len(trials) - len(old))
         for trial in fresh:
+            if trial.params and not self._asked[trial.number]:
+                insort(self._with_params, trial.number)
             self._asked[trial.number] = len(trial.params)
-        if fresh:
-            self._with_params = [number for number, asked in enumerate(self._asked) if asked]
         if any(self._changes_space(trial) for trial in fresh):
             self._learn_space(fresh)
             fresh = self._trials

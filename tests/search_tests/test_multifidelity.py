@@ -111,13 +111,28 @@ def test_another_process_proposes_the_same() -> None:
 
 def test_proposals_in_a_conditional_space_do_not_depend_on_who_asked_before() -> None:
     """As when each trial is asked for by a new process, in one that asks for all."""
-    whole = optuna.create_study(sampler=MultifidelitySampler(0))
-    whole.optimize(branches, 22)
-    for number in range(8, 22):
-        study = optuna.create_study(sampler=MultifidelitySampler(0))
-        study.add_trials(whole.trials[:number])
-        study.optimize(branches, 1)
-        assert study.trials[-1].params == whole.trials[number].params
+
+    def tree(trial: optuna.Trial) -> float:
+        first, depth = trial.suggest_categorical("first", ["p", "q", "r"]), trial.suggest_int("depth", 1, 4)
+        score = trial.suggest_float("x", 0, 1) / 2
+        if first == "p":
+            score += trial.suggest_float("y", 0, 1)
+        elif depth > 2:
+            score += trial.suggest_float("z", 0, 1) / 2
+        return score + (trial.suggest_float("w", 0, 1) / 5 if score > 0.3 else 0.0)
+
+    def proposed(*, anew: bool) -> list[dict[str, Any]]:
+        study = optuna.create_study(direction="maximize", sampler=MultifidelitySampler(0))
+        for _ in range(24):
+            if anew:
+                study.sampler = MultifidelitySampler(0)
+            trial = study.ask()
+            score = tree(trial)
+            trial.report(score, 1)
+            study.tell(trial, score)
+        return [trial.params for trial in study.trials]
+
+    assert proposed(anew=True) == proposed(anew=False)
 
 
 def test_a_sampler_made_anew_or_unpickled_proposes_what_the_old_one_would() -> None:
