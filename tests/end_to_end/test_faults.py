@@ -40,7 +40,7 @@ def test_a_search_killed_at_its_worst_moments_ends_as_one_that_was_not() -> None
 
 @pytest.mark.slow
 def test_a_trial_whose_worker_is_killed_goes_on_under_its_own_number(tmp_path: Path) -> None:
-    epochs = 20
+    epochs = 8
     options = (*SMALL, "--trials", "2", "--max-epochs", str(epochs), "--checkpoint-seconds", "0")
     with searching(*options, storage=tmp_path) as search:
         search.wait_for_epochs(1)
