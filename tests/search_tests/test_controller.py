@@ -238,88 +238,6 @@ def test_baselines_are_the_first_trials() -> None:
     assert "baseline" not in controller.record.trial(1).user_attrs
 
 
-def reopened(path: Path, rule: Rule, **options: Any) -> Controller:
-    return make(rule, record=StudyRecord.reopen(sqlite_url(path)), **options)
-
-
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("cut", [0, 1, 5, 11, 17, 100])
-def test_a_search_cut_at_any_moment_goes_on_without_loss_or_repetition(
-    tmp_path: Path, rule: Rule, cut: int
-) -> None:
-    path = tmp_path / "study.db"
-    record = StudyRecord("test", "maximize", sqlite_url(path))
-    workers = Workers(make(rule, record=record), slots=3)
-    for _ in range(cut):
-        workers.step()
-    record.close()  # the driver dies here, everything committed
-
-    controller = reopened(path, rule)
-    again = Workers(controller, slots=3, seed=1)
-    again.run()
-    controller.finish()
-    assert len(set(workers.trained + again.trained)) == len(workers.trained + again.trained)
-    assert len(controller.record.trials()) == 9
-    assert all(trial.state.is_finished() for trial in controller.record.trials())
-    for trial in controller.record.trials():
-        assert list(trial.intermediate_values) == list(range(1, len(trial.intermediate_values) + 1))
-
-
-@pytest.mark.parametrize("rule", RULES)
-def test_a_reopened_search_decides_as_the_one_that_was_not_cut(tmp_path: Path, rule: Rule) -> None:
-    """With one slot the order of events is given, so the whole search must come out the same."""
-    bounds = {"trials": 6, "max_epochs": 4}
-    whole = make(rule, **bounds)
-    Workers(whole, slots=1).run()
-    whole.finish()
-
-    path = tmp_path / "study.db"
-    StudyRecord("test", "maximize", sqlite_url(path)).close()
-    while True:  # a new driver for every epoch
-        controller = reopened(path, rule, **bounds)
-        worker = Workers(controller, slots=1)
-        went_on = worker.step()
-        controller.record.flush(force=True)
-        if not went_on:
-            break
-        controller.record.close()
-    controller.finish()
-    assert outcomes(controller) == outcomes(whole)
-    for mine, other in zip(controller.record.trials(), whole.record.trials(), strict=True):
-        assert mine.params == other.params
-        assert mine.intermediate_values == other.intermediate_values
-
-
-def test_a_finished_search_resumes_to_nothing(tmp_path: Path) -> None:
-    path = tmp_path / "study.db"
-    record = StudyRecord("test", "maximize", sqlite_url(path))
-    controller = make("promote", record=record)
-    Workers(controller, slots=2).run()
-    controller.finish()
-    record.close()
-    assert reopened(path, "promote").finished
-    more = reopened(path, "promote", trials=12)
-    assert not more.finished
-    work = more.next_work()
-    assert work is not None
-    assert work.trial == 9, "trials pruned for good stay so; new ones come"
-
-
-def test_an_outcome_without_its_state_is_decided_again(tmp_path: Path) -> None:
-    path = tmp_path / "study.db"
-    record = StudyRecord("test", "maximize", sqlite_url(path))
-    controller = make("promote", record=record, trials=1)
-    assert controller.next_work() is not None
-    controller.report(0, row(1), 0.5)
-    record.note(0, {"outcome": "pruned"})  # the driver dies before the state is written
-    record.close()
-    again = reopened(path, "promote", trials=1)
-    assert sum(again.outcomes.values()) == 0
-    work = again.next_work()
-    assert work is not None
-    assert work.trial == 0
-
-
 class StartsAt(optuna.samplers.RandomSampler):
     def __init__(self, level: int, seed: int) -> None:
         super().__init__(seed=seed)
@@ -353,16 +271,4 @@ def test_a_sampler_may_let_a_trial_train_past_the_lower_rungs_undecided(rule: Ru
     assert again.next_work() is not None
     again.report(second.trial, row(3), 0.2)
     assert list(again.ladder.rungs[1].scores) == [second.trial]
-    again.record.close()
-
-
-def test_a_network_over_the_limit_is_not_trained_because_a_crash_came_before_its_end(tmp_path: Path) -> None:
-    url = sqlite_url(tmp_path / "study.db")
-    record = StudyRecord("test", "maximize", url)
-    asked, _ = record.ask(optuna.samplers.RandomSampler(seed=0), suggest)
-    record.begin(asked, {})  # killed here
-    record.close()
-    again = make("stop", record=StudyRecord.reopen(url), limit=lambda config: ("too large", {}))
-    assert again.outcomes["infeasible"] == 1
-    assert again.record.trial(asked).user_attrs["error"] == "too large"
     again.record.close()
