@@ -170,7 +170,7 @@ def on_ray(sampler: str, trials: int, url: str, every: int) -> list[float]:
         controller, slots, data, make_stint, lambda row: float(row["val_accuracy"]), on_step=on_step
     )
     idle = mock.patch.object(search.engine, "Trainable", IdleTrainable)
-    with idle, local_ray(slots, data_bytes=0):
+    with idle, local_ray(slots):
         laps.times = [laps.clock()]
         engine.run()
     laps.look(controller.asked)

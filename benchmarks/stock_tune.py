@@ -144,7 +144,7 @@ def search(
     from search.slots import Slots
 
     bound = tune.with_parameters(function, epochs=epochs, log=str(log), **shared)
-    with local_ray(Slots(count=2, cpus=1, gpus=0), data_bytes=2**29):
+    with local_ray(Slots(count=2, cpus=1, gpus=0)):
         tune.Tuner(
             tune.with_resources(bound, {"cpu": cpus}),
             param_space=dict(space or {}),

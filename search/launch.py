@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +13,6 @@ from search.controller import Controller, Plan, Work
 from search.database import reason, remove_study, sqlite_url
 from search.engine import Engine, ship
 from search.interrupts import interrupts
-from search.local_ray import local_ray
-from search.object_store import data_bytes
 from search.preflight import Prepared
 from search.progress import Progress
 from search.results import (
@@ -45,10 +43,13 @@ SPENT_SECONDS = 1.0
 SCORE_OF = {"accuracy": "val_accuracy", "macro_f1": "val_macro_f1", "loss": "val_loss"}
 
 
-def search(prepared: Prepared, console: Console, *, resume: bool = False) -> Results:
+def search(
+    prepared: Prepared, console: Console, ray_is_up: Callable[[], None], *, resume: bool = False
+) -> Results:
     """Run a prepared search to its end, whatever ends it, and write everything that it leaves.
 
-    `resume` goes on with what the run folder holds; otherwise the folder must not be there yet.
+    `ray_is_up` returns when there is a Ray to run it on. `resume` goes on with what the run folder holds;
+    otherwise the folder must not be there yet.
     Raises what stopped it where that was no trial's own failure; what was recorded until then is kept.
     That is StorageError, with the way to go on, where the disk of the run folder was full or failing, or
     the study's database was.
@@ -60,7 +61,7 @@ def search(prepared: Prepared, console: Console, *, resume: bool = False) -> Res
     try:
         with writing(folder):
             try:
-                return _search(prepared, console, resume=resume)
+                return _search(prepared, console, ray_is_up, resume=resume)
             except (SQLAlchemyError, StorageInternalError) as error:
                 if prepared.settings.study_storage == "auto":
                     raise  # a file: `writing` knows what a full disk looks like
@@ -72,7 +73,7 @@ def search(prepared: Prepared, console: Console, *, resume: bool = False) -> Res
         ) from error
 
 
-def _search(prepared: Prepared, console: Console, *, resume: bool) -> Results:
+def _search(prepared: Prepared, console: Console, ray_is_up: Callable[[], None], *, resume: bool) -> Results:
     folder = prepared.folder
     known = hashes(prepared.space.module, prepared.dataset)
     if not resume:
@@ -91,7 +92,7 @@ def _search(prepared: Prepared, console: Console, *, resume: bool) -> Results:
                 CheckpointKeeper(folder, controller)
                 console.print("nothing is left to do: the search has finished", highlight=False)
             else:
-                _run(prepared, record, controller, lock, console)
+                _run(prepared, record, controller, console, lock=lock, ray_is_up=ray_is_up)
         finally:
             record.close()
             results = Results(folder.path)
@@ -103,7 +104,13 @@ def _search(prepared: Prepared, console: Console, *, resume: bool) -> Results:
 
 
 def _run(
-    prepared: Prepared, record: StudyRecord, controller: Controller, lock: DriverLock, console: Console
+    prepared: Prepared,
+    record: StudyRecord,
+    controller: Controller,
+    console: Console,
+    *,
+    lock: DriverLock,
+    ray_is_up: Callable[[], None],
 ) -> None:
     """Run the controller's work on Ray until something ends it, and note what that was."""
     settings = prepared.settings
@@ -150,13 +157,10 @@ def _run(
         on_end=keeper.ended,
     )
     stopped = "failed"
+    ray_is_up()
     budgets.tick(time.monotonic(), 0.0)
     try:
-        with (
-            local_ray(prepared.slots, data_bytes(prepared.dataset), dashboard=settings.dashboard),
-            interrupts(engine, progress.say),
-            progress,
-        ):
+        with interrupts(engine, progress.say), progress:
             stopped = engine.run()
     finally:
         record.set_attributes({"stopped": stopped, **spent()})

@@ -19,8 +19,10 @@ _ENVIRONMENT = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # on Linux too: Ray's own address is the loopback one
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial without a GPU sees none
-    "RAY_enable_worker_prestart": "0",  # one a core, and trials would not wait for them
-    "RAY_prestart_worker_first_driver": "0",
+    "RAY_enable_worker_prestart": "0",  # later ones: one a core, and trials would not wait for them
+    "RAY_prestart_worker_first_driver": "1",  # the first ones: they import what follows before a trial is due
+    "RAY_preload_python_modules": "torch,ray.tune,tensorboardX",
+    "RAY_OBJECT_STORE_ALLOW_SLOW_STORAGE": "1",  # a file, where a container has little shared memory
     "RAY_TQDM": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
@@ -35,6 +37,7 @@ for _name, _value in _ENVIRONMENT.items():
 
 import ray
 from ray import tune
+from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial as RayTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
@@ -42,12 +45,18 @@ from ray.tune.search import Searcher
 __all__ = ["FIFOScheduler", "RayTrial", "Searcher", "TrialScheduler", "local_ray", "ray", "tune"]
 
 
+# Tune would give its workers an environment of their own, for a library that is not used here and for copies
+# of cloud credentials: then none of those that Ray started beforehand would do
+class_cache.DEFAULT_ENV_VARS.clear()
+class_cache.ENV_VARS_TO_PROPAGATE.clear()
+
+
 @contextmanager
-def local_ray(slots: Slots, data_bytes: int, *, dashboard: bool = False) -> Iterator[None]:
+def local_ray(slots: Slots, *, dashboard: bool = False) -> Iterator[None]:
     """A Ray of our own on loopback, gone at the end with all it wrote; one that runs already is used.
 
-    `data_bytes` is what the object store must hold. Ray ties its processes to the thread that starts
-    them, so call this from the main thread.
+    A worker for each slot is started too. Ray ties its processes to the thread that calls this: they end
+    with it, whatever ends it.
     """
     if ray.is_initialized():
         yield
@@ -61,12 +70,13 @@ def local_ray(slots: Slots, data_bytes: int, *, dashboard: bool = False) -> Iter
             address="local",
             num_cpus=slots.count * slots.cpus,
             num_gpus=None if slots.gpus else 0,
-            object_store_memory=store_bytes(data_bytes),
+            object_store_memory=store_bytes(),
             include_dashboard=dashboard,
             log_to_driver=False,
             logging_level=logging.ERROR,
             _node_ip_address="127.0.0.1",
             _temp_dir=folder,
+            _system_config={"num_workers_soft_limit": slots.count},
         )
         yield
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from pathlib import Path
 
 from search.settings import UsageError
@@ -10,6 +11,12 @@ from trainables.data import Dataset
 
 MEBIBYTE = 2**20
 SHARED = Path("/dev/shm")  # noqa: S108  # only its size is looked at
+USED_BY_RAY = 100 * MEBIBYTE
+"""What Ray keeps in the object store besides the data set, at most."""
+LEAST = 512 * MEBIBYTE
+"""With less shared memory than this, such as the 64 MiB of a container by default, a file takes its place."""
+MOST_SHARE = 0.8
+"""Of what is free; the rest is for the workers."""
 
 
 def data_bytes(dataset: Dataset) -> int:
@@ -17,21 +24,28 @@ def data_bytes(dataset: Dataset) -> int:
     return sum(part.images.nbytes + part.labels.nbytes for part in (dataset.train, dataset.val))
 
 
-def store_bytes(data: int) -> int:
-    """How large the object store must be for so many bytes of data, and what else Ray keeps there."""
-    return int(1.2 * data) + 200 * MEBIBYTE
+def store_bytes() -> int:
+    """How large the object store may grow. Nothing of it is taken before something is put there.
+
+    The same limits as Ray's own: it takes a file in its temporary folder where shared memory is too small.
+    """
+    free = shutil.disk_usage(SHARED).free if SHARED.is_dir() else 0
+    if free < LEAST:
+        free = shutil.disk_usage(tempfile.gettempdir()).free
+    available = _available_bytes()
+    return int(MOST_SHARE * (free if available is None else min(free, available)))
 
 
 def check_room(dataset: Dataset, room: int | None = None) -> None:
     """Raise UsageError, with the figures and the way out, where the data set does not fit the object store.
 
-    `room` in bytes; None is what this machine has free.
+    `room` in bytes; None is what this machine has.
     """
-    room = free_shared_bytes() if room is None else room
-    needed = store_bytes(data_bytes(dataset))
-    if room is not None and needed > room:
+    room = store_bytes() if room is None else room
+    needed, room = data_bytes(dataset), max(0, room - USED_BY_RAY)
+    if needed > room:
         size, count = dataset.train.images.shape[1], len(dataset.train) + len(dataset.val)
-        fits = int(size * max(0.0, (room - 200 * MEBIBYTE) / (needed - 200 * MEBIBYTE)) ** 0.5)
+        fits = int(size * (room / needed) ** 0.5)
         smaller = f"--image-size {fits} or less, or " if 4 <= fits < size else ""
         raise UsageError(
             f"the data set does not fit the memory that trials share: {count:,} images of {size} px need "
@@ -39,11 +53,21 @@ def check_room(dataset: Dataset, room: int | None = None) -> None:
         )
 
 
-def free_shared_bytes() -> int | None:
-    """Free shared memory that is in fact memory; None where the system does not tell."""
+def _available_bytes(
+    system: Path = Path("/proc/meminfo"), container: Path = Path("/sys/fs/cgroup")
+) -> int | None:
+    """Memory that is not in use, of the machine or of the container's share of it; None where none tells."""
+    limits = []
     try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        available = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-        return min(available, shutil.disk_usage(SHARED).free)
-    except (OSError, StopIteration):
-        return None
+        lines = system.read_text(encoding="ascii").splitlines()
+        limits += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    except OSError:
+        pass
+    try:
+        most, used = (
+            (container / f"memory.{name}").read_text(encoding="ascii") for name in ("max", "current")
+        )
+        limits.append(max(0, int(most) - int(used)))
+    except (OSError, ValueError):  # `max`: no limit
+        pass
+    return min(limits, default=None)

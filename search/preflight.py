@@ -47,8 +47,19 @@ class Prepared:
     """What is taken over from an earlier run."""
 
 
-def check_request(settings: Settings, *, resume: bool = False) -> Space:
-    """Everything that can be known without data, Ray or a network; returns the space.
+@dataclass(frozen=True)
+class Request:
+    """A search that may be asked for, on this machine; its data set is still to be read."""
+
+    settings: Settings
+    space: Space
+    slots: Slots
+    resume: bool
+    """Whether its run folder is there."""
+
+
+def check_request(settings: Settings, *, resume: bool = False) -> Request:
+    """Everything that can be known without data, Ray or a network.
 
     Raises UsageError, DataError or SpaceError.
     """
@@ -70,21 +81,19 @@ def check_request(settings: Settings, *, resume: bool = False) -> Space:
         raise UsageError(f"--storage {settings.storage} cannot be used: {error.strerror}") from error
     if settings.dashboard and any(importlib.util.find_spec(name) is None for name in DASHBOARD_NEEDS):
         raise UsageError("--dashboard needs packages that are not installed: uv pip install 'ray[default]'")
-    return space
-
-
-def prepare(settings: Settings, progress: ProgressFactory | None = None, *, resume: bool = False) -> Prepared:
-    """Check the request, look at the machine, read the data, and try the space on it.
-
-    `resume` expects the run folder to be there. Raises UsageError, DataError or SpaceError; nothing is
-    left behind but the data cache.
-    """
-    space = check_request(settings, resume=resume)
     machine = this_machine(look_for_gpus=settings.device != "cpu")
     slots = slots_for(settings, machine)
     if settings.gpu_hours is not None and not slots.gpus:
         raise UsageError("--gpu-hours is a budget of GPUs, but trials get none here: use --time-budget")
-    settings = _with_defaults(settings, machine)
+    return Request(_with_defaults(settings, machine), space, slots, resume)
+
+
+def prepare(request: Request, progress: ProgressFactory | None = None) -> Prepared:
+    """Read the data, and try the space on it.
+
+    Raises UsageError, DataError or SpaceError; nothing is left behind but the data cache.
+    """
+    settings, space, slots = request.settings, request.space, request.slots
     dataset = load_dataset(
         settings.dataset,
         data_dir=settings.data_dir,
@@ -117,7 +126,7 @@ def prepare(settings: Settings, progress: ProgressFactory | None = None, *, resu
         name = _free_name(settings, space, dataset)
     folder = RunFolder(settings.storage / name)
     transfer = Transfer()
-    if settings.start_from is not None and not (resume and has_begun(folder, settings.study_storage)):
+    if settings.start_from is not None and not (request.resume and has_begun(folder, settings.study_storage)):
         known = hashes(space.module, dataset)
         transfer = transfer_from(settings.start_from, space, task, settings.metric, known)
     if not settings.baselines:

@@ -64,18 +64,21 @@ def default_console() -> Console:
 
 def _search(settings: Settings, console: Console, *, resume: bool) -> Results:
     from search.conclude import announce, conclude
-    from search.preflight import prepare
+    from search.early_ray import early_ray
+    from search.preflight import check_request, prepare
     from search.progress import DataProgress
     from search.resume import check_unchanged
 
-    prepared = prepare(settings, DataProgress(console, quiet=settings.quiet), resume=resume)
-    if resume:
-        prepared = check_unchanged(prepared)
-    if not settings.quiet:
-        announce(prepared, console)
-    from search.launch import search  # Ray and torch: not before everything else has been checked
+    request = check_request(settings, resume=resume)
+    with early_ray(request.slots, dashboard=settings.dashboard) as ray_is_up:
+        prepared = prepare(request, DataProgress(console, quiet=settings.quiet))
+        if resume:
+            prepared = check_unchanged(prepared)
+        if not settings.quiet:
+            announce(prepared, console)
+        from search.launch import search  # torch and more: not before everything else has been checked
 
-    results = search(prepared, console, resume=resume)
+        results = search(prepared, console, ray_is_up, resume=resume)
     conclude(results, settings, console)
     return results
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,15 +30,21 @@ class Slots:
 
 
 def this_machine(*, look_for_gpus: bool) -> Machine:
-    """Cores that this process may use, and GPUs that torch can; importing torch takes seconds."""
+    """Cores that this process may use, and GPUs that torch can."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     cpus = min(cpus, _container_cpus() or cpus)
     gpus = 0
-    if look_for_gpus:
-        import torch
+    if look_for_gpus and _may_have_gpus():
+        import torch  # takes seconds
 
         gpus = torch.cuda.device_count()
     return Machine(cpus, gpus)
+
+
+def _may_have_gpus(devices: Path = Path("/dev")) -> bool:
+    """False where the system shows no GPU of a kind that torch uses (NVIDIA, AMD, either under Windows)."""
+    kinds = ("nvidia*", "nvhost*", "nvgpu*", "kfd", "dxg")
+    return sys.platform != "linux" or any(next(devices.glob(kind), None) for kind in kinds)
 
 
 def slots_for(settings: Settings, machine: Machine) -> Slots:

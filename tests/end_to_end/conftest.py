@@ -11,5 +11,5 @@ def shared_ray() -> Iterator[None]:
     from search.local_ray import local_ray
     from search.slots import Slots
 
-    with local_ray(Slots(count=2, cpus=1, gpus=0), data_bytes=50_000_000):
+    with local_ray(Slots(count=2, cpus=1, gpus=0)):
         yield

@@ -51,8 +51,9 @@ def machine(monkeypatch):
 
 def refused(asked: dict, *, reading: bool = False) -> str:
     """The one line by which a request is refused; without reading data unless `reading`."""
+    read = prepare if reading else lambda request: request
     with pytest.raises(ValueError, match=r".") as caught:
-        (prepare if reading else check_request)(Settings(**asked))
+        read(check_request(Settings(**asked)))
     assert "\n" not in str(caught.value)
     assert not Path("results").exists()
     return str(caught.value)
@@ -93,7 +94,7 @@ def test_bad_request_is_refused_in_one_line_before_data(write, asked, expected):
 
 def test_good_request_leaves_nothing_behind(write):
     write("file", "")
-    space = check_request(Settings(dataset="digits", storage=Path("results"), name="mine"))
+    space = check_request(Settings(dataset="digits", storage=Path("results"), name="mine")).space
     assert space.name == "cnn"
     assert [path.name for path in Path().iterdir()] == ["file"]
 
@@ -199,13 +200,13 @@ def test_gpus_that_are_not_there_are_refused_before_data(write, monkeypatch):
         ({"device": "cuda"}, "--device cuda needs a GPU"),
         ({"cpus_per_trial": 3}, "--cpus-per-trial 3 is more than this machine has: 2 cores"),
     ):
-        assert expected in refused({"dataset": "digits", **asked}, reading=True)
+        assert expected in refused({"dataset": "digits", **asked})
 
 
 def test_prepared_search_knows_everything_that_was_auto(space, images):
     images("pets", size=8)
     asked = Settings(space=space("linear_good"), dataset="./pets", data_dir=Path("cache"), min_epochs=12)
-    prepared = prepare(asked)
+    prepared = prepare(check_request(asked))
     assert (prepared.settings.trials, prepared.settings.max_epochs) == (12, 12)
     task = prepared.task
     assert (task.image_size, task.classes, task.train_images, task.max_epochs) == (8, 2, 10, 12)
@@ -219,7 +220,7 @@ def test_prepared_search_knows_everything_that_was_auto(space, images):
 def test_baselines_that_do_not_fit_are_skipped_with_a_reason(space, images):
     images("pets", size=8)
     asked = {"space": space("linear_base"), "dataset": "./pets", "data_dir": "cache", "baselines": True}
-    prepared = prepare(Settings(**asked))
+    prepared = prepare(check_request(Settings(**asked)))
     assert prepared.baselines == {"narrow": {"width": 2}}
     assert prepared.skipped.keys() == {"wide"}
     assert "\n" not in prepared.skipped["wide"]
@@ -243,7 +244,7 @@ def test_stand_in_data_set_is_the_one_to_repeat(space, monkeypatch):
         return real("digits", **options)
 
     monkeypatch.setattr(preflight, "load_dataset", offline)
-    prepared = prepare(Settings(space=space("linear_auto"), dataset="auto", image_size=8))
+    prepared = prepare(check_request(Settings(space=space("linear_auto"), dataset="auto", image_size=8)))
     assert prepared.settings.dataset == "digits"
 
 
@@ -293,4 +294,4 @@ def test_main_refuses_in_one_line_with_status_2_and_creates_nothing(write, capsy
 def test_every_space_of_the_project_is_loaded_by_a_request(write):
     write("file", "")
     for name in SPACES:
-        assert check_request(Settings(space=name, dataset="digits")).name == name
+        assert check_request(Settings(space=name, dataset="digits")).space.name == name

@@ -76,7 +76,7 @@ def test_a_change_on_the_command_line_is_refused_by_name(
 
 @pytest.fixture(scope="module")
 def current_hashes() -> dict[str, str]:
-    prepared = prepare(Settings(dataset="digits", trials=1, max_epochs=1, device="cpu"))
+    prepared = prepare(check_request(Settings(dataset="digits", trials=1, max_epochs=1, device="cpu")))
     return hashes(prepared.space.module, prepared.dataset)
 
 

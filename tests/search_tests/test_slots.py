@@ -68,6 +68,20 @@ def test_machine_without_a_look_for_gpus_has_the_cores_of_this_process(monkeypat
     assert this_machine(look_for_gpus=False) == Machine(3, 0)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere torch is asked")
+def test_torch_is_asked_for_gpus_only_where_the_system_shows_one(tmp_path, monkeypatch):
+    for name in ("null", "nvme0n1", "tty"):
+        (tmp_path / name).touch()
+    assert not slots._may_have_gpus(tmp_path)
+    for name in ("nvidia0", "nvidiactl", "kfd", "dxg"):
+        (tmp_path / name).touch()
+        assert slots._may_have_gpus(tmp_path)
+        (tmp_path / name).unlink()
+    monkeypatch.setattr(slots, "_may_have_gpus", lambda: False)
+    monkeypatch.setitem(sys.modules, "torch", None)  # an import would fail
+    assert this_machine(look_for_gpus=True).gpus == 0
+
+
 def test_limit_of_a_container_counts(monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(64)), raising=False)
     monkeypatch.setattr(slots, "_container_cpus", lambda: 2)

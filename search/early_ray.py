@@ -1,0 +1,41 @@
+"""Ray starts while the data set is read: both take seconds, and neither needs the other."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+
+from search.slots import Slots
+
+
+@contextmanager
+def early_ray(slots: Slots, *, dashboard: bool = False) -> Iterator[Callable[[], None]]:
+    """`local_ray`, coming up in a thread of its own while the caller does something else.
+
+    Yields a function that returns when Ray is there, and raises what kept it from starting. A thread, since
+    importing Ray takes a second too; it lives until the end, since Ray ends with the thread that started it.
+    """
+    up: Future[None] = Future()
+    leave = threading.Event()
+
+    def run() -> None:
+        try:
+            from search.local_ray import local_ray
+
+            with local_ray(slots, dashboard=dashboard):
+                up.set_result(None)
+                leave.wait()
+        except BaseException as error:
+            if up.done():
+                raise
+            up.set_exception(error)
+
+    thread = threading.Thread(target=run, name="ray")
+    thread.start()
+    try:
+        yield up.result
+    finally:
+        leave.set()
+        thread.join()
