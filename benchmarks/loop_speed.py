@@ -93,9 +93,38 @@ def row(network: str, precision: str, rates: dict[str, list[float]]) -> dict[str
     return {
         "network": network,
         "precision": precision,
-        **{name: f"{ratio:.2f}" for name, ratio in against.items()},
-        **{f"{name}, images/s": f"{median(values):.0f}" for name, values in rates.items()},
+        **{name: round(ratio, 2) for name, ratio in against.items()},
+        **{f"{name}, images/s": round(median(values)) for name, values in rates.items()},
     }
+
+
+def compared(
+    dataset: str, *, images: int = 3000, count: int = 5, on: str = "cpu", choice: PrecisionChoice = "auto"
+) -> tuple[str, pd.DataFrame]:
+    """What was measured, and a row a network. Changes settings of this process."""
+    without_compiler()
+    keep_freed_memory()
+    torch.set_num_threads(1)
+    torch.set_float32_matmul_precision("high")
+    device = pick_device(on)
+    prepare_device(device, 1.0)
+    data = load_dataset(dataset)
+    data = replace(data, train=part_of(data.train, images), val=part_of(data.val, images // 10))
+    task = Task(
+        image_size=data.train.images.shape[1],
+        classes=len(data.class_names),
+        train_images=len(data.train),
+        max_epochs=EPOCHS,
+    )
+    table = []
+    for network in NETWORKS:
+        precision, loop = loops(config_of(network, task), task, data, device, choice)
+        table.append(row(network, precision, measured(loop, len(data.train), count, device)))
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else "one core"
+    title = (
+        f"{data.name}, {len(data.train):,} images of {task.image_size} px, {where}, medians of {count} rounds"
+    )
+    return title, pd.DataFrame(table).set_index("network")
 
 
 def main() -> None:
@@ -107,32 +136,15 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
     options = parser.parse_args()
-    without_compiler()
-    keep_freed_memory()
-    torch.set_num_threads(1)
-    torch.set_float32_matmul_precision("high")
-    device = pick_device(options.device)
-    prepare_device(device, 1.0)
-    data = load_dataset(options.dataset)
-    data = replace(
-        data, train=part_of(data.train, options.images), val=part_of(data.val, options.images // 10)
+    title, table = compared(
+        options.dataset,
+        images=options.images,
+        count=options.rounds,
+        on=options.device,
+        choice=options.precision,
     )
-    count = len(data.train)
-    task = Task(
-        image_size=data.train.images.shape[1],
-        classes=len(data.class_names),
-        train_images=count,
-        max_epochs=EPOCHS,
-    )
-    table = []
-    for network in NETWORKS:
-        precision, loop = loops(config_of(network, task), task, data, device, options.precision)
-        table.append(row(network, precision, measured(loop, count, options.rounds, device)))
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else "one core"
-    print(
-        f"{data.name}, {count:,} images of {task.image_size} px, {where}, medians of {options.rounds} rounds"
-    )
-    print(pd.DataFrame(table).set_index("network").T.to_string())
+    print(title)
+    print(table.T.to_string())
 
 
 if __name__ == "__main__":

@@ -43,10 +43,13 @@ def suggest(trial: optuna.Trial, task: Task) -> TrialConfig:
 
 Epochs = list[tuple[float, float]]
 """When each epoch of any trial began and ended, in seconds since 1970."""
+Found = tuple[Epochs, dict[str, float]]
+"""The epochs, and what else is known."""
+OVERHEAD = "checkpoints and set-up, share of training"
 
 
-def ours(trials: int, epochs: int, folder: Path) -> Epochs:
-    """This project's search."""
+def ours(trials: int, epochs: int, folder: Path) -> Found:
+    """This project's search, and what its record says of the time beside training."""
     from rich.console import Console
 
     from search.run import run
@@ -66,10 +69,14 @@ def ours(trials: int, epochs: int, folder: Path) -> Epochs:
         seed=SEED,
     )
     results = run(settings, console=Console(file=io.StringIO()))
-    return [(epoch.began, epoch.ended) for epoch in epochs_of(results.folder.path)]
+    spent = [stint["seconds"] for trial in results.study.trials for stint in trial.user_attrs["stints"]]
+    training = sum(seconds["training"] + seconds["validation"] for seconds in spent)
+    beside = sum(seconds["checkpoint"] + seconds["setup"] for seconds in spent)
+    spans = [(epoch.began, epoch.ended) for epoch in epochs_of(results.folder.path)]
+    return spans, {OVERHEAD: beside / training}
 
 
-def stock(trials: int, epochs: int, folder: Path) -> Epochs:
+def stock(trials: int, epochs: int, folder: Path) -> Found:
     """Ray Tune as it comes."""
     from ray import tune
     from ray.tune.schedulers import ASHAScheduler
@@ -92,7 +99,7 @@ def stock(trials: int, epochs: int, folder: Path) -> Epochs:
         suggest=suggest,
         data=load_dataset("digits"),
     )
-    return [(epoch.began, epoch.ended) for epoch in found]
+    return [(epoch.began, epoch.ended) for epoch in found], {}
 
 
 def row(spans: Epochs, began: float, ended: float, trials: int) -> dict[str, float]:
@@ -109,22 +116,31 @@ def row(spans: Epochs, began: float, ended: float, trials: int) -> dict[str, flo
     }
 
 
+def compared(trials: int, epochs: int) -> pd.DataFrame:
+    """What of the slots was training: a column each."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    columns: dict[str, dict[str, float]] = {}
+    searches: dict[str, Callable[[int, int, Path], Found]] = {
+        "ours": ours,
+        "stock": stock,
+    }
+    with tempfile.TemporaryDirectory(prefix="slots-") as folder:
+        for name, search in searches.items():
+            began = time.time()
+            spans, more = search(trials, epochs, Path(folder))
+            columns[name] = row(spans, began, time.time(), trials) | more
+    table = pd.DataFrame(columns)
+    table["ours / stock"] = table["ours"] / table["stock"]
+    return table
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--trials", type=int, default=30)
     parser.add_argument("--epochs", type=int, default=5)
     options = parser.parse_args()
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    columns: dict[str, dict[str, float]] = {}
-    searches: dict[str, Callable[[int, int, Path], Epochs]] = {"ours": ours, "stock": stock}
-    with tempfile.TemporaryDirectory(prefix="slots-") as folder:
-        for name, search in searches.items():
-            began = time.time()
-            spans = search(options.trials, options.epochs, Path(folder))
-            columns[name] = row(spans, began, time.time(), options.trials)
-    table = pd.DataFrame(columns)
-    table["ours / stock"] = table["ours"] / table["stock"]
+    table = compared(options.trials, options.epochs)
     print(f"{options.trials} trials of {options.epochs} epochs of digits, {SLOTS} slots of one core")
     print(table.to_string(float_format=lambda value: f"{value:.3f}" if value < 10 else f"{value:.0f}"))
 

@@ -141,23 +141,32 @@ def table(found: dict[str, list[Epoch]], began: dict[str, float], seconds: float
     return pd.DataFrame(columns)
 
 
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--dataset", default="auto", help="as for search.run")
-    parser.add_argument("--seconds", type=float, default=600.0)
-    options = parser.parse_args()
+def compared(dataset: str, seconds: float) -> pd.DataFrame:
+    """What each search found in this time: a column each."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     found: dict[str, list[Epoch]] = {}
     began: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="accuracy-") as folder:
         for name, search in SEARCHES.items():
             began[name] = time.time()
-            found[name] = search(options.dataset, options.seconds, Path(folder))
-    for name, text in SETTINGS.items():
-        print(f"  {name:10}{text}")
-    print(f"{options.seconds:.0f} s each")
-    print(table(found, began, options.seconds).to_string(float_format=lambda value: f"{value:.3g}"))
+            found[name] = search(dataset, seconds, Path(folder))
+    return table(found, began, seconds)
+
+
+def settings() -> str:
+    """What each search is, a line each."""
+    return "\n".join(f"  {name:10}{text}" for name, text in SETTINGS.items())
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--dataset", default="auto", help="as for search.run")
+    parser.add_argument("--seconds", type=float, default=600.0)
+    options = parser.parse_args()
+    result = compared(options.dataset, options.seconds)
+    print(f"{settings()}\n{options.seconds:.0f} s each")
+    print(result.to_string(float_format=lambda value: f"{value:.3g}"))
 
 
 if __name__ == "__main__":
