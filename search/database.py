@@ -183,8 +183,9 @@ def check_database(url: str, name: str, *, resume: bool) -> None:
 def _search_name(storage: optuna.storages.RDBStorage, place: str, name: str | None) -> str:
     """The name of the search's own study, whatever its folder is called by now."""
     names = optuna.get_all_study_names(storage)
-    if name is None and names:
-        return names[0]
+    searches = [known for known in names if "/" not in known]  # the others are what followed a search
+    if name is None and searches:
+        return searches[0]
     if name is None or name not in names:
         raise ValueError(
             f"{place} holds no study{f' called {name!r}' if name else ''}: it ended before it began"
