@@ -98,7 +98,8 @@ def final_models(results: Results) -> list[FinalModel]:
             baseline=str(trial.user_attrs.get("name", "")),
             winner=bool(trial.user_attrs["winner"]),
         )
-        for trial in done
+        for trial in trials
+        if trial.state.name == "COMPLETE"
     ]
     models.sort(key=lambda model: not model.winner)
     if models or not (results.folder.best / "config.json").is_file():
