@@ -88,9 +88,7 @@ def final_models(results: Results) -> list[FinalModel]:
     Empty where the search found nothing.
     """
     study = final_study(results.folder, REFIT)
-    done = (
-        [] if study is None else [t for t in study.get_trials(deepcopy=False) if t.state.name == "COMPLETE"]
-    )
+    trials = [] if study is None else study.get_trials(deepcopy=False)
     models = [
         FinalModel(
             folder=refit_folder(results.folder, trial.number),
