@@ -73,6 +73,7 @@ def main() -> None:
         began = clock()
         training = Training(config, task, placed, seed=seed, precision=precision)
         for report in training.epochs():
+            assert report.val_accuracy is not None
             print(
                 f"seed {seed}  epoch {report.epoch:3}  validation {report.val_accuracy:.4f}"
                 f"  {clock() - began:6.0f} {unit}  {report.images_per_second:5.0f} images/s",

@@ -89,7 +89,7 @@ class Search:
             *("--space", "benchmarks.small_space", "--dataset", "digits", "--name", name),
             *("--storage", str(scratch), "--trials", str(trials), "--max-epochs", str(MAX_EPOCHS)),
             *("--max-concurrent", "2", "--asha", "promote", "--sampler", "random", "--seed", str(seed)),
-            *("--precision", "fp32", "--device", "cpu"),
+            *("--precision", "fp32", "--device", "cpu", "--no-confirm"),
         ]
 
     def sit(self, kill: Kill) -> Sitting:

@@ -99,7 +99,13 @@ def searched(dataset: str, trials: int) -> pd.Series[Any]:
     data = data_bytes(load_dataset(dataset))
     with tempfile.TemporaryDirectory(prefix="memory-") as folder, Watch() as watch:
         settings = Settings(
-            space="cnn", dataset=dataset, trials=trials, max_epochs=1, max_concurrent=2, storage=Path(folder)
+            space="cnn",
+            dataset=dataset,
+            trials=trials,
+            max_epochs=1,
+            max_concurrent=2,
+            confirm=False,
+            storage=Path(folder),
         )
         run(settings, console=Console(file=io.StringIO()))
     workers = watch.workers.values()

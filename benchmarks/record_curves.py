@@ -100,6 +100,7 @@ def _epochs(training: Training) -> Iterator[tuple[float, float]]:
     before = time.process_time()
     for report in training.epochs():
         now = time.process_time()
+        assert report.val_accuracy is not None
         yield report.val_accuracy if report.finite() else math.nan, now - before
         if not report.finite():
             return

@@ -61,6 +61,7 @@ def ours(trials: int, epochs: int, folder: Path) -> Found:
         trials=trials,
         max_epochs=epochs,
         asha="none",
+        confirm=False,
         max_concurrent=SLOTS,
         device="cpu",
         precision="fp32",

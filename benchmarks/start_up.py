@@ -35,7 +35,7 @@ def ours(folder: Path) -> float:
     """When the first step of the first epoch began, in seconds since 1970."""
     _in_new_process(
         "-m", "search.run", "--space=benchmarks.slot_use", "--dataset=digits", "--trials=2", "--max-epochs=1",
-        "--max-concurrent=2", "--device=cpu", f"--storage={folder}", "--name=ours",
+        "--max-concurrent=2", "--no-confirm", "--device=cpu", f"--storage={folder}", "--name=ours",
     )  # fmt: skip
     return min(epoch.began for epoch in epochs_of(folder / "ours"))
 

@@ -47,6 +47,7 @@ def ours(dataset: str, seconds: float, folder: Path) -> list[Epoch]:
         trials=100_000,
         max_epochs=MAX_EPOCHS,
         baselines=True,
+        confirm=False,
         time_budget=f"{seconds:.0f}s",
         max_concurrent=2,
         device="cpu",

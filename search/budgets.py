@@ -16,6 +16,10 @@ class Budgets:
     epochs: int | None = None
     gpu_seconds: float | None = None
     """Seconds that trials hold GPUs, times their share of them."""
+    kept_seconds: float = 0.0
+    """Of `seconds`, what is kept for something later ..."""
+    kept_gpu_seconds: float = 0.0
+    """... and of `gpu_seconds`."""
     spent_seconds: float = 0.0
     spent_gpu_seconds: float = 0.0
     _last: float | None = None
@@ -29,11 +33,14 @@ class Budgets:
 
     def used_up(self, epochs: int) -> UsedUp | None:
         """The first limit that is reached; `epochs` are those trained by all trials together."""
-        if self.seconds is not None and self.spent_seconds >= self.seconds:
+        if self.seconds is not None and self.spent_seconds >= self.seconds - self.kept_seconds:
             return "time budget"
         if self.epochs is not None and epochs >= self.epochs:
             return "epoch budget"
-        if self.gpu_seconds is not None and self.spent_gpu_seconds >= self.gpu_seconds:
+        if (
+            self.gpu_seconds is not None
+            and self.spent_gpu_seconds >= self.gpu_seconds - self.kept_gpu_seconds
+        ):
             return "GPU-hours"
         return None
 
@@ -41,10 +48,10 @@ class Budgets:
         """Seconds until each limit at the pace of `done` epochs in `elapsed` seconds; `epochs` in all."""
         left = []
         if self.seconds is not None:
-            left.append(self.seconds - self.spent_seconds)
+            left.append(self.seconds - self.kept_seconds - self.spent_seconds)
         if self.epochs is not None and done:
             left.append(elapsed / done * (self.epochs - epochs))
         if self.gpu_seconds is not None and self.spent_gpu_seconds:
             pace = self.spent_seconds / self.spent_gpu_seconds
-            left.append(pace * (self.gpu_seconds - self.spent_gpu_seconds))
+            left.append(pace * (self.gpu_seconds - self.kept_gpu_seconds - self.spent_gpu_seconds))
         return left

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from search.command_line import resume_command
 from search.settings import Settings
-from search.tables import SHOWN, best_document, format_value, has_best, shown_rows
+from search.tables import (
+    CONFIRMED,
+    SHOWN,
+    best_row,
+    confirmation,
+    confirmed_rows,
+    format_value,
+    shown_rows,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,6 +46,13 @@ def announce(prepared: Prepared, console: Console) -> None:
         lines.append(f"start   {prepared.transfer.note}")
     if isinstance(settings.max_macs, int):
         lines.append(f"limit   {settings.max_macs:,} multiply-adds an image (--max-macs)")
+    if settings.confirm:
+        budgeted = settings.budget_seconds() is not None or settings.gpu_hours is not None
+        kept = "; up to half of the budget is kept for that" if budgeted else ""
+        lines.append(
+            f"finish  the best {settings.confirm_top} are trained again with {settings.confirm_seeds} new"
+            f" seeds, the winner of them on all images{kept} (--no-confirm)"
+        )
     for name, reason in prepared.skipped.items():
         lines.append(f"baseline {name} is left out: {reason}")
     for line in lines:
@@ -49,7 +64,7 @@ def conclude(results: Results, settings: Settings, console: Console) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    document = best_document(results.study, settings.top)
+    document = results.document(settings.top)
     note = f"\n{document['note']}" if document["note"] else ""
     title = f"{document['run']}: space {document['space']} on {document['dataset']}{note}"
     table = Table(title=Text(title), width=WIDTH, title_justify="left")
@@ -58,8 +73,9 @@ def conclude(results: Results, settings: Settings, console: Console) -> None:
     for row in shown_rows(document):
         table.add_row(*(Text(value) for value in row.values()))
     console.print(table)
-    if has_best(document):
-        best = document["trials"][0]
+    best = best_row(document)
+    if best is not None:
+        _show_confirmed(document, console)
         config = Table(title=Text(f"best configuration: trial {best['trial']}"), title_justify="left")
         for _ in range(2):
             config.add_column("parameter")
@@ -83,3 +99,17 @@ def conclude(results: Results, settings: Settings, console: Console) -> None:
     command = json.loads(results.folder.settings.read_text(encoding="utf-8"))["command"]
     for text in (f"everything is in  {path}", f"repeat with       {command}"):
         console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+
+def _show_confirmed(document: dict[str, Any], console: Console) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    if document["confirmed"]:
+        table = Table(title="confirmed with new seeds", title_justify="left")
+        for name in CONFIRMED:
+            table.add_column(name, justify="left" if name in ("baseline", "seeds") else "right")
+        for row in confirmed_rows(document):
+            table.add_row(*(Text(value) for value in row.values()))
+        console.print(table)
+    console.print(confirmation(document), highlight=False, soft_wrap=True, markup=False)

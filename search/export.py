@@ -52,7 +52,7 @@ def _render(options: ExportOptions) -> str:
     from search.results import Results
     from search.tables import render
 
-    return render(Results(options.run).study, options.format, options.top)
+    return render(Results(options.run).document(options.top), options.format)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import optuna
 
@@ -14,7 +15,8 @@ from search.results import RunFolder, open_study
 if TYPE_CHECKING:
     from search.results import Results
 
-CONFIRM, REFIT = "confirm", "refit"
+CONFIRM: Final = "confirm"
+REFIT: Final = "refit"
 """What the two further studies are called after the run's name and a slash."""
 
 
@@ -29,6 +31,8 @@ class Confirmed:
     search_score: float
     scores: tuple[float, ...]
     """Of each new seed, in the metric of the search."""
+    failures: int = 0
+    """New seeds with which it diverged or failed."""
 
     @property
     def mean(self) -> float:
@@ -60,14 +64,17 @@ class FinalModel:
 
 
 def confirmed(results: Results) -> list[Confirmed]:
-    """What was confirmed, best mean first; empty where nothing was."""
+    """What was confirmed, best mean first, those that failed with a seed last; empty where nothing was."""
     study = final_study(results.folder, CONFIRM)
     if study is None:
         return []
     scores: dict[int, list[float]] = {}
+    failures: Counter[int] = Counter()
     for trial in study.get_trials(deepcopy=False):
-        if trial.value is not None and trial.state.name == "COMPLETE":
-            scores.setdefault(int(trial.user_attrs["of"]), []).append(trial.value)
+        if trial.state.name == "COMPLETE":
+            scores.setdefault(int(trial.user_attrs["of"]), []).append(float(trial.values[0]))
+        elif trial.state.is_finished():
+            failures[int(trial.user_attrs["of"])] += 1
     searched = {trial.number: trial for trial in results.study.get_trials(deepcopy=False)}
     found = [
         Confirmed(
@@ -75,11 +82,12 @@ def confirmed(results: Results) -> list[Confirmed]:
             baseline=str(searched[number].user_attrs.get("baseline", "")),
             search_score=_last_score(searched[number]),
             scores=tuple(values),
+            failures=failures[number],
         )
         for number, values in scores.items()
     ]
     sign = -1.0 if results.study.direction.name == "MAXIMIZE" else 1.0
-    return sorted(found, key=lambda one: (sign * one.mean, one.trial))
+    return sorted(found, key=lambda one: (one.failures > 0, sign * one.mean, one.trial))
 
 
 def final_models(results: Results) -> list[FinalModel]:
@@ -89,16 +97,19 @@ def final_models(results: Results) -> list[FinalModel]:
     """
     study = final_study(results.folder, REFIT)
     trials = [] if study is None else study.get_trials(deepcopy=False)
+    winners = {one.trial for one in confirmed(results)[:1]}
     models = [
         FinalModel(
-            folder=refit_folder(results.folder, trial.number),
+            folder=stage_folder(results.folder, REFIT, trial.number),
             trial=int(trial.user_attrs["of"]),
             baseline=str(trial.user_attrs.get("name", "")),
-            winner=bool(trial.user_attrs["winner"]),
+            winner=int(trial.user_attrs["of"]) in winners,
         )
         for trial in trials
         if trial.state.name == "COMPLETE"
     ]
+    # an earlier winner, of a search that went on, is none any more
+    models = [model for model in models if model.winner or model.baseline]
     models.sort(key=lambda model: not model.winner)
     if models or not (results.folder.best / "config.json").is_file():
         return models
@@ -106,9 +117,9 @@ def final_models(results: Results) -> list[FinalModel]:
     return [FinalModel(results.folder.best, best["trial"], best["baseline"], winner=True)]
 
 
-def refit_folder(folder: RunFolder, number: int) -> Path:
-    """Where a run of the study `NAME/refit` leaves its model."""
-    return folder.path / REFIT / f"{number:05d}"
+def stage_folder(folder: RunFolder, kind: str, number: int) -> Path:
+    """Where a training of the study `NAME/confirm` or `NAME/refit` leaves what it keeps."""
+    return folder.path / kind / f"{number:05d}"
 
 
 def final_study(folder: RunFolder, kind: str) -> optuna.Study | None:

@@ -2,45 +2,29 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from search.budgets import Budgets
 from search.command_line import resume_command
-from search.controller import Controller, Plan, Work
-from search.database import reason, remove_study, sqlite_url
-from search.engine import Engine, ship
-from search.interrupts import interrupts
+from search.controller import Controller, Plan
+from search.database import reason
+from search.drive import Driver, Job, score_of
+from search.engine import StopReason
+from search.finish import finish, keep_for_finish
+from search.kept import KEEP_BEST, CheckpointKeeper, keep_best_model
 from search.preflight import Prepared
-from search.progress import Progress
-from search.results import (
-    CheckpointKeeper,
-    Results,
-    has_begun,
-    keep_best_model,
-    make_folder,
-    study_name,
-    write_settings,
-    write_tables,
-)
-from search.resume import DriverLock, hashes, own_modules
+from search.record import search_record
+from search.results import Results, make_folder, write_settings, write_tables
+from search.resume import DriverLock, hashes
 from search.sampler import samplers
-from search.study import BEGUN, StudyRecord
-from trainables.checkpoint import code_hash, identity
+from search.study import StudyRecord
 from trainables.config import to_json
 from trainables.models.size import count_macs, count_parameters
 from trainables.seeding import derive_seed
-from trainables.stint import Stint
 from trainables.storage import StorageError, writing
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-SPENT_SECONDS = 1.0
-"""Time between two notes of what is spent; a crash loses no more of it."""
-SCORE_OF = {"accuracy": "val_accuracy", "macro_f1": "val_macro_f1", "loss": "val_loss"}
 
 
 def search(
@@ -83,116 +67,64 @@ def _search(prepared: Prepared, console: Console, ray_is_up: Callable[[], None],
     try:
         if resume:
             write_settings(prepared, known, folder)
-        record = _record(prepared, resume=resume)
+        record = search_record(prepared, resume=resume)
         try:
-            controller = _controller(prepared, record)
-            if controller.finished:
-                controller.finish()  # where an earlier driver was killed before it could
-                record.set_attributes({"stopped": "finished"})
-                CheckpointKeeper(folder, controller)
-                console.print("nothing is left to do: the search has finished", highlight=False)
-            else:
-                _run(prepared, record, controller, console, lock=lock, ray_is_up=ray_is_up)
+            _run(Driver(prepared, record, console, lock, ray_is_up), _controller(prepared, record))
         finally:
             record.close()
             results = Results(folder.path)
-            write_tables(folder, results.study, prepared.settings.top)
+            write_tables(results, prepared.settings.top)
             keep_best_model(prepared, results)
     finally:
         lock.release()
     return results
 
 
-def _run(
-    prepared: Prepared,
-    record: StudyRecord,
-    controller: Controller,
-    console: Console,
-    *,
-    lock: DriverLock,
-    ray_is_up: Callable[[], None],
-) -> None:
-    """Run the controller's work on Ray until something ends it, and note what that was."""
-    settings = prepared.settings
-    known = record.study.user_attrs  # what is spent is counted over all sittings
-    budgets = Budgets(
-        seconds=settings.budget_seconds(),
-        epochs=settings.total_epochs,
-        gpu_seconds=None if settings.gpu_hours is None else 3600 * settings.gpu_hours,
-        spent_seconds=float(known.get("seconds", 0.0)),
-        spent_gpu_seconds=float(known.get("gpu_seconds", 0.0)),
-    )
-    used_up = budgets.used_up(controller.epochs)
-    if used_up is not None:
-        console.print(f"nothing is trained: the {used_up} is used up; give more to go on", highlight=False)
-        return
-    progress = Progress(console, controller, settings.metric, budgets, quiet=settings.quiet)
-    keeper = CheckpointKeeper(prepared.folder, controller)
-
-    def spent() -> dict[str, float]:
-        return {"seconds": budgets.spent_seconds, "gpu_seconds": budgets.spent_gpu_seconds}
-
-    written = time.monotonic()
-
-    def on_step() -> None:
-        nonlocal written
-        record.flush()
-        if time.monotonic() - written >= SPENT_SECONDS:
-            record.set_attributes(spent())
-            written = time.monotonic()
-        lock.beat()
-        progress.update()
-
-    modules = own_modules(prepared.space.module)
-    ship(modules)
-    engine = Engine(
-        controller,
-        prepared.slots,
-        prepared.dataset,
-        _StintMaker(prepared, controller, modules),
-        lambda row: float(row[SCORE_OF[settings.metric]]),
-        device=settings.device,
-        budgets=budgets,
-        on_step=on_step,
-        on_end=keeper.ended,
-    )
+def _run(driver: Driver, controller: Controller) -> None:
+    """The search and what follows it, until something ends them; note what that was."""
     stopped = "failed"
-    ray_is_up()
-    budgets.tick(time.monotonic(), 0.0)
     try:
-        with interrupts(engine, progress.say), progress:
-            stopped = engine.run()
+        stopped = _drive_search(driver, controller)
+        if stopped not in ("interrupted", "failed") and driver.prepared.settings.confirm:
+            ended = finish(driver)
+            stopped = stopped if ended == "finished" else ended
+    except KeyboardInterrupt:  # between two studies; within one it is the engine that stops
+        stopped = "interrupted"
     finally:
-        record.set_attributes({"stopped": stopped, **spent()})
+        driver.search.set_attributes({"stopped": stopped})
+    if stopped == "finished" and not driver.drove:
+        driver.say("nothing is left to do: the search has finished")
 
 
-def _study_url(prepared: Prepared) -> str:
-    url = prepared.settings.study_storage
-    return sqlite_url(prepared.folder.database) if url == "auto" else url
-
-
-def _record(prepared: Prepared, *, resume: bool) -> StudyRecord:
-    """What is on record already, or a new record: also where an earlier driver was killed making it."""
-    folder, url = prepared.folder, _study_url(prepared)
-    name = study_name(folder) or folder.path.name
-    if resume and has_begun(folder, prepared.settings.study_storage):
-        return StudyRecord.reopen(url, name)
-    if resume:
-        remove_study(url, name)
-    record = StudyRecord(name, prepared.settings.direction, url)
-    record.set_attributes(
-        {
-            "run": name,
-            "space": prepared.space.name,
-            "dataset": prepared.dataset.name,
-            "note": prepared.dataset.note,
-            "metric": prepared.settings.metric,
-            "first": prepared.transfer.first,
-        }
+def _drive_search(driver: Driver, controller: Controller) -> StopReason:
+    prepared, record = driver.prepared, driver.search
+    settings, folder = prepared.settings, prepared.folder
+    if controller.finished:
+        controller.finish()  # where an earlier driver was killed before it could
+    keeper = CheckpointKeeper(folder, controller, max(KEEP_BEST, settings.confirm_top))
+    if controller.finished:
+        return "finished"
+    if settings.confirm:
+        keep_for_finish(driver)
+    used_up = driver.budgets.used_up(controller.epochs)
+    if used_up is not None:
+        driver.say(f"the search is not gone on with: the {used_up} is used up; give more to go on")
+        return used_up
+    return driver.drive(
+        Job(
+            label="",
+            record=record,
+            controller=controller,
+            dataset=prepared.dataset,
+            task=prepared.task,
+            metric=settings.metric,
+            score=score_of(settings.metric),
+            seed=lambda number: derive_seed(settings.seed, "trial", number),
+            folder=folder.trial,
+            on_end=keeper.ended,
+            on_second=lambda: keep_for_finish(driver) if settings.confirm else None,
+        )
     )
-    record.add_imported(prepared.transfer.trials)
-    record.set_attributes({BEGUN: True})
-    return record
 
 
 def _controller(prepared: Prepared, record: StudyRecord) -> Controller:
@@ -229,28 +161,3 @@ def _controller(prepared: Prepared, record: StudyRecord) -> Controller:
         limit=limit,
         baselines={**prepared.baselines, **record.study.user_attrs.get("first", {})},
     )
-
-
-class _StintMaker:
-    """Turns the controller's work into a worker's order."""
-
-    def __init__(self, prepared: Prepared, controller: Controller, modules: list[ModuleType]) -> None:
-        self.prepared = prepared
-        self.rungs = tuple(rung.level for rung in controller.ladder.rungs)
-        self.code = code_hash(*modules)
-
-    def __call__(self, work: Work) -> Stint:
-        prepared, settings = self.prepared, self.prepared.settings
-        return Stint(
-            trial=work.trial,
-            stint=work.stint,
-            config=work.config,
-            task=prepared.task,
-            seed=derive_seed(settings.seed, "trial", work.trial),
-            known_epochs=work.known_epochs,
-            checkpoint_epochs=self.rungs,
-            checkpoint_seconds=settings.checkpoint_seconds,
-            folder=prepared.folder.trial(work.trial).resolve(),
-            identity=identity(work.config, prepared.task, prepared.dataset.fingerprint, self.code),
-            precision=settings.precision,
-        )

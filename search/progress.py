@@ -56,10 +56,17 @@ class Progress:
     """Watches a controller and shows it. Used as a context manager around the search."""
 
     def __init__(
-        self, console: Console, controller: Controller, metric: str, budgets: Budgets, *, quiet: bool
+        self,
+        console: Console,
+        controller: Controller,
+        metric: str,
+        budgets: Budgets,
+        *,
+        quiet: bool,
+        label: str = "",
     ) -> None:
         self.console, self.controller, self.metric, self.budgets = console, controller, metric, budgets
-        self.quiet = quiet
+        self.quiet, self.label = quiet, label
         self.started = time.monotonic()
         # what a resumed search had done before says nothing about how fast this one is
         self._epochs: deque[tuple[float, int]] = deque([(self.started, controller.epochs)])
@@ -100,7 +107,7 @@ class Progress:
             self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def _print_line(self) -> None:
-        text = line(self.snapshot(), self.metric)
+        text = " ".join(filter(None, (self.label, line(self.snapshot(), self.metric))))
         if text != self._last_line:
             self.console.print(text, highlight=False, markup=False, soft_wrap=True)
             self._last_line = text
@@ -167,7 +174,7 @@ def line(snapshot: Snapshot, metric: str) -> str:
     parts = [f"{_clock(snapshot.elapsed)}  {done} trials ({states or 'none yet'})"]
     if snapshot.best is not None:
         score, number, baseline, _ = snapshot.best
-        named = f" {baseline}" if baseline else ""
+        named = f": {baseline}" if baseline else ""
         parts.append(f"best {format_score(score, metric)} (trial {number}{named})")
     parts.append(f"{snapshot.images_per_second:,.0f} images/s")
     if snapshot.remaining is not None:

@@ -17,12 +17,10 @@ if TYPE_CHECKING:
     import optuna
     import pandas as pd
 
-    from search.controller import Controller
+    from search.final import Confirmed
     from search.preflight import Prepared
     from trainables.classifier import Classifier
     from trainables.config import TrialConfig
-
-KEEP_BEST = 3
 
 
 @dataclass(frozen=True)
@@ -96,13 +94,14 @@ def has_begun(folder: RunFolder, storage: str) -> bool:
     return BEGUN in study.user_attrs
 
 
-def write_tables(folder: RunFolder, study: optuna.Study, top: int) -> None:
+def write_tables(results: Results, top: int) -> None:
     """Write best.md, best.csv, best.json and trials.csv from the study as it stands."""
-    from search.tables import render, trials_table
+    from search.tables import render
 
+    document = results.document(top)
     for form in ("md", "csv", "json"):
-        folder.write(f"best.{form}", render(study, form, top))
-    folder.write("trials.csv", trials_table(study).to_csv(index=False))
+        results.folder.write(f"best.{form}", render(document, form))
+    results.folder.write("trials.csv", results.trials.to_csv(index=False))
 
 
 def make_folder(prepared: Prepared, hashes: dict[str, str]) -> None:
@@ -155,63 +154,6 @@ def write_settings(prepared: Prepared, hashes: dict[str, str], folder: RunFolder
     )
 
 
-class CheckpointKeeper:
-    """Deletes the checkpoints of trials that have ended and are not among the best few of those.
-
-    When it is made, also those that an earlier driver left because it was killed.
-    """
-
-    def __init__(self, folder: RunFolder, controller: Controller) -> None:
-        from trainables import checkpoint
-
-        self.folder, self.controller = folder, controller
-        ended = [number for number in range(controller.asked) if number not in controller.live]
-        self.kept = controller.ranking(ended)[:KEEP_BEST]
-        for dropped in set(ended) - set(self.kept):
-            checkpoint.remove(folder.trial(dropped))
-
-    def ended(self, number: int) -> None:
-        """Take note that a trial has ended."""
-        from trainables import checkpoint
-
-        candidates = [*self.kept, number]
-        self.kept = self.controller.ranking(candidates)[:KEEP_BEST]
-        for dropped in set(candidates) - set(self.kept):
-            checkpoint.remove(self.folder.trial(dropped))
-
-
-def keep_best_model(prepared: Prepared, results: Results) -> None:
-    """Write best/ from the best trial's last checkpoint; nothing where no trial has a score."""
-    from trainables import checkpoint
-    from trainables.classifier import save_classifier
-
-    # a trial that was cut off may be the best and have no checkpoint yet: then it is the next best
-    for number in results.trials.dropna(subset="score")["trial"].tolist():
-        state = checkpoint.load(results.folder.trial(number))
-        if state is not None:
-            break
-    else:
-        return
-    save_classifier(
-        results.folder.best,
-        state["scored"],
-        config=results.config_of(number),
-        task=prepared.task,
-        class_names=prepared.dataset.class_names,
-        mean=prepared.dataset.mean,
-        std=prepared.dataset.std,
-        about={
-            "run": results.folder.path.name,
-            "dataset": prepared.dataset.name,
-            "note": prepared.dataset.note,
-            "trial": number,
-            "epochs": state["training"]["epoch"],
-            "metric": prepared.settings.metric,
-            "validation": state["reports"][-1],
-        },
-    )
-
-
 class Results:
     """What a search found. Also opens a run of another day: `Results("results/NAME")`."""
 
@@ -234,19 +176,34 @@ class Results:
     @property
     def has_best(self) -> bool:
         """Whether any trial has a score."""
-        from search.tables import best_document, has_best
+        from search.tables import best_row
 
-        return has_best(best_document(self.study, 1))
+        return best_row(self.document(1)) is not None
+
+    @property
+    def confirmed(self) -> list[Confirmed]:
+        """Configurations that were trained anew with other seeds, best first (see `search.final`)."""
+        from search.final import confirmed
+
+        return confirmed(self)
+
+    def document(self, top: int) -> dict[str, Any]:
+        """The best `top` trials, the baselines and what was confirmed, as `search.tables` shows them."""
+        from search.tables import best_document
+
+        return best_document(self.study, top, self.confirmed)
 
     @property
     def best(self) -> dict[str, Any]:
-        """Number, score, epochs and parameters of the best trial. ValueError where none has a score."""
-        from search.tables import best_document, has_best
+        """Number, score, epochs and parameters of the best trial: of those confirmed, or else of all.
 
-        document = best_document(self.study, 1)
-        if not has_best(document):
+        Raises ValueError where none has a score.
+        """
+        from search.tables import best_row
+
+        best = best_row(self.document(1))
+        if best is None:
             raise ValueError(f"{self.folder.path} has no trial with a score")
-        best: dict[str, Any] = document["trials"][0]
         return best
 
     @property

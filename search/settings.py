@@ -81,6 +81,13 @@ class SearchSettings:
     CPU, where the costliest would take most of the time, and None on GPUs."""
     baselines: bool = False
     """First train the configurations known beforehand that the space names."""
+    confirm: bool = True
+    """After the search, retrain the best configurations in full with new seeds before one is named the
+    best, and refit that one, and baselines, on training and validation images; a time budget covers it."""
+    confirm_top: int = 3
+    """How many of the best configurations are confirmed."""
+    confirm_seeds: int = 3
+    """New seeds of each of them."""
     seed: int = 0
     """Seed of the split, of every proposal and of every trial."""
 
@@ -197,6 +204,8 @@ _AT_LEAST = {
     "reduction_factor": 2,
     "max_params": 1,
     "max_macs": 1,
+    "confirm_top": 1,
+    "confirm_seeds": 1,
     "seed": 0,
     "image_size": 4,
     "val_fraction": 0,

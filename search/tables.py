@@ -7,8 +7,12 @@ import math
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import optuna
     import pandas as pd
+
+    from search.final import Confirmed
 
 Format = Literal["md", "csv", "json", "yaml", "latex", "html"]
 FACTS = ("rank", "trial", "baseline", "outcome", "score", "epochs", "network_parameters", "seconds")
@@ -24,7 +28,7 @@ def trials_table(study: optuna.Study) -> pd.DataFrame:
     `seconds` (of training), the details of the run, and a column a parameter of the space, by its name
     (`parameter.NAME` where a fact has that name); empty where a trial has no such parameter.
     """
-    trials = _ranked(study)
+    trials = ranked(study)
     columns: dict[str, list[Any]] = {name: [] for name in (*FACTS, *DETAILS)}
     for rank, trial in trials:
         for name, value in _facts(rank, trial).items():
@@ -35,7 +39,7 @@ def trials_table(study: optuna.Study) -> pd.DataFrame:
     return _frame(columns).astype({"rank": "Int64", "score": "float64", "network_parameters": "Int64"})
 
 
-def _ranked(study: optuna.Study) -> list[tuple[int | None, optuna.trial.FrozenTrial]]:
+def ranked(study: optuna.Study) -> list[tuple[int | None, optuna.trial.FrozenTrial]]:
     """Trials by score, of equal ones the earlier first, with their ranks; those without a score last."""
     sign = -1.0 if study.direction.name == "MAXIMIZE" else 1.0
     trials = [trial for trial in study.get_trials(deepcopy=False) if "imported" not in trial.user_attrs]
@@ -98,30 +102,79 @@ def _frame(columns: dict[str, list[Any]]) -> pd.DataFrame:
     return pd.DataFrame({name: column(values) for name, values in columns.items()})
 
 
-def best_document(study: optuna.Study, top: int) -> dict[str, Any]:
-    """The best `top` trials, and every baseline, as JSON types; what the run says of itself first."""
+def best_document(study: optuna.Study, top: int, confirmed: Sequence[Confirmed] = ()) -> dict[str, Any]:
+    """The best `top` trials, every baseline and what was confirmed, as JSON types; what the run says of
+    itself first.
+    """
     rows = []
-    for rank, trial in _ranked(study):
+    wanted = {one.trial for one in confirmed}
+    for rank, trial in ranked(study):
         facts = _facts(rank, trial)
-        if (rank is not None and rank <= top) or facts["baseline"]:
+        if (rank is not None and rank <= top) or facts["baseline"] or trial.number in wanted:
             row = {shown: facts[name] for shown, name in zip(SHOWN, FACTS, strict=True)}
             rows.append({**row, "config": {name: _plain(value) for name, value in trial.params.items()}})
     attributes = study.user_attrs
     return {
         **{key: attributes.get(key, "") for key in ("run", "space", "dataset", "note", "metric")},
         "direction": study.direction.name.lower(),
+        "confirmed": [
+            {
+                "trial": one.trial,
+                "baseline": one.baseline,
+                "search": one.search_score,
+                "mean": one.mean,
+                "deviation": one.deviation,
+                "gap": one.gap,
+                "scores": list(one.scores),
+                "failures": one.failures,
+            }
+            for one in confirmed
+        ],
         "trials": rows,
     }
 
 
-def has_best(document: dict[str, Any]) -> bool:
-    """Whether the first trial of a `best_document` is the best one: any trial has a score."""
-    return bool(document["trials"]) and document["trials"][0]["rank"] is not None
+def best_row(document: dict[str, Any]) -> dict[str, Any] | None:
+    """The winner of a `best_document`: the best of those confirmed, or else of all; None without a score."""
+    winner = document["confirmed"][0]["trial"] if document["confirmed"] else None
+    for row in document["trials"]:
+        if row["trial"] == winner or (winner is None and row["rank"] == 1):
+            best: dict[str, Any] = row
+            return best
+    return None
 
 
-def render(study: optuna.Study, form: Format, top: int) -> str:
-    """The best `top` trials and every baseline in one of the formats, ending with a line break."""
-    document = best_document(study, top)
+CONFIRMED = ("trial", "baseline", "search", "confirmed", "deviation", "gap", "seeds")
+
+
+def confirmed_rows(document: dict[str, Any]) -> list[dict[str, str]]:
+    """What was confirmed as text for reading, the winner first, by the names of `CONFIRMED`."""
+    metric = document["metric"]
+    return [
+        {
+            "trial": str(one["trial"]),
+            "baseline": _shortened(one["baseline"]),
+            "search": format_score(one["search"], metric),
+            "confirmed": format_score(one["mean"], metric),
+            "deviation": format_score(one["deviation"], metric),
+            "gap": format_score(one["gap"], metric),
+            "seeds": f"{len(one['scores'])}" + (f", {one['failures']} failed" if one["failures"] else ""),
+        }
+        for one in document["confirmed"]
+    ]
+
+
+def confirmation(document: dict[str, Any]) -> str:
+    """In a sentence, whether the best configuration is known to be good or was lucky."""
+    if not document["confirmed"]:
+        return "unconfirmed: the best of many scores flatters, and none was earned again with other seeds"
+    best = document["confirmed"][0]
+    mean, deviation = (format_score(best[name], document["metric"]) for name in ("mean", "deviation"))
+    return f"confirmed: trial {best['trial']} earns {mean} ± {deviation} over {len(best['scores'])} new seeds"
+
+
+def render(document: dict[str, Any], form: Format) -> str:
+    """A `best_document` in one of the formats, ending with a line break."""
     match form:
         case "json":
             return json.dumps(document, indent=2) + "\n"
@@ -132,19 +185,22 @@ def render(study: optuna.Study, form: Format, top: int) -> str:
         case "csv":
             return str(_wide(document).to_csv(index=False))
         case "latex":
-            caption = _latex(". ".join(filter(None, (_headline(document), document["note"]))))
+            parts = (_headline(document), document["note"], confirmation(document))
+            caption = _latex(". ".join(filter(None, parts)))
             return str(_shown(document).to_latex(index=False, escape=True, caption=caption))
         case "html":
             return _page(document)
         case "md":
-            parts = [f"# {_headline(document)}"]
+            text = [f"# {_headline(document)}"]
             if document["note"]:
-                parts.append(f"**Note:** {document['note']}")
-            parts.append(_markdown(_shown(document)))
-            if has_best(document):
-                parts.append(f"## Best configuration: trial {document['trials'][0]['trial']}")
-                parts.append(_markdown(_best(document)))
-            return "\n\n".join(parts) + "\n"
+                text.append(f"**Note:** {document['note']}")
+            text += [_sentence(confirmation(document)), _markdown(_shown(document))]
+            if document["confirmed"]:
+                text += ["## Confirmed with new seeds", _markdown(_confirmed(document))]
+            best = best_row(document)
+            if best is not None:
+                text += [f"## Best configuration: trial {best['trial']}", _markdown(_best(document))]
+            return "\n\n".join(text) + "\n"
 
 
 def _headline(document: dict[str, Any]) -> str:
@@ -154,11 +210,19 @@ def _headline(document: dict[str, Any]) -> str:
     )
 
 
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
+
+
 def _wide(document: dict[str, Any]) -> pd.DataFrame:
     """A row a trial, a column a parameter; the data set is in every row, so that no row is mistaken."""
     trials = document["trials"]
     columns = {name: [trial[name] for trial in trials] for name in SHOWN}
     columns |= {name: [document[name]] * len(trials) for name in ("dataset", "note")}
+    means = {one["trial"]: one["mean"] for one in document["confirmed"]}
+    deviations = {one["trial"]: one["deviation"] for one in document["confirmed"]}
+    columns["confirmed"] = [means.get(trial["trial"]) for trial in trials]
+    columns["confirmed_deviation"] = [deviations.get(trial["trial"]) for trial in trials]
     for name in dict.fromkeys(name for trial in trials for name in trial["config"]):
         column = f"parameter.{name}" if name in columns else name
         columns[column] = [trial["config"].get(name) for trial in trials]
@@ -193,10 +257,17 @@ def _shown(document: dict[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(shown_rows(document), columns=list(SHOWN))
 
 
+def _confirmed(document: dict[str, Any]) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame(confirmed_rows(document), columns=list(CONFIRMED))
+
+
 def _best(document: dict[str, Any]) -> pd.DataFrame:
     import pandas as pd
 
-    config = document["trials"][0]["config"] if has_best(document) else {}
+    best = best_row(document)
+    config = best["config"] if best is not None else {}
     rows = [{"parameter": name, "value": format_value(value)} for name, value in config.items()]
     return pd.DataFrame(rows, columns=["parameter", "value"])
 
@@ -235,10 +306,12 @@ def format_value(value: Any) -> str:
 def _page(document: dict[str, Any]) -> str:
     from html import escape
 
-    tables = "".join(table.to_html(index=False, escape=True) for table in (_shown(document), _best(document)))
+    parts = [_shown(document), *([_confirmed(document)] if document["confirmed"] else []), _best(document)]
+    tables = "".join(table.to_html(index=False, escape=True) for table in parts)
     note = f"<p><strong>Note:</strong> {escape(document['note'])}</p>" if document["note"] else ""
     title = escape(_headline(document))
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f"<title>{title}</title></head><body><h1>{title}</h1>{note}{tables}</body></html>\n"
+        f"<title>{title}</title></head><body><h1>{title}</h1>{note}"
+        f"<p>{escape(_sentence(confirmation(document)))}</p>{tables}</body></html>\n"
     )

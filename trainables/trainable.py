@@ -185,7 +185,7 @@ class Trainable(tune.Trainable):
         values = [
             Summary.Value(tag=name, simple_value=value)
             for name, value in asdict(report).items()
-            if name != "epoch"
+            if name != "epoch" and value is not None
         ]
         self._write_event(report.epoch, summary=Summary(value=values))
 

@@ -29,16 +29,19 @@ INITIALIZATION_PIXELS = 5_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class EpochReport:
-    """What one epoch did. Losses are means over images, in nats, without label smoothing on validation."""
+    """What one epoch did. Losses are means over images, in nats, without label smoothing on validation.
+
+    What is measured on validation images is None where there are none.
+    """
 
     epoch: int
     """Epochs finished, 1 to max_epochs."""
     train_loss: float
     train_accuracy: float
     """Share of augmented training images classified right while training (mixup: as the larger part)."""
-    val_loss: float
-    val_accuracy: float
-    val_macro_f1: float
+    val_loss: float | None
+    val_accuracy: float | None
+    val_macro_f1: float | None
     learning_rate: float
     """At the last step of the epoch."""
     images_per_second: float
@@ -50,7 +53,7 @@ class EpochReport:
 
     def finite(self) -> bool:
         """Whether losses and scores are numbers; one that is not means the trial diverged."""
-        return all(math.isfinite(value) for value in asdict(self).values())
+        return all(math.isfinite(value) for value in asdict(self).values() if value is not None)
 
 
 class Training:
@@ -104,14 +107,15 @@ class Training:
         train_loss, train_accuracy, rate = self._train_epoch()
         trained = time.perf_counter() - start
         self.epoch += 1
-        val_loss, confusion = self.validate()
+        scores = self._scores() if len(self.data.val.labels) else (None, None, None)
+        val_loss, val_accuracy, val_macro_f1 = scores
         return EpochReport(
             epoch=self.epoch,
             train_loss=train_loss,
             train_accuracy=train_accuracy,
             val_loss=val_loss,
-            val_accuracy=float(metrics.accuracy(confusion)),
-            val_macro_f1=float(metrics.macro_f1(confusion)),
+            val_accuracy=val_accuracy,
+            val_macro_f1=val_macro_f1,
             learning_rate=rate,
             images_per_second=len(self.data.train.labels) / trained,
             seconds=(seconds := time.perf_counter() - start),
@@ -170,6 +174,11 @@ class Training:
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
+    def _scores(self) -> tuple[float, float, float]:
+        """Mean loss, accuracy and macro F1 on validation."""
+        loss, confusion = self.validate()
+        return loss, float(metrics.accuracy(confusion)), float(metrics.macro_f1(confusion))
 
     def validate(self) -> tuple[float, torch.Tensor]:
         """Mean loss and confusion matrix, int64 (classes, classes), of the scored weights on validation."""

@@ -90,7 +90,8 @@ def searching(*options: str, storage: Path) -> Iterator[Search]:
 
 @pytest.mark.slow
 def test_a_search_from_the_command_line(tmp_path: Path) -> None:
-    with searching("--trials", "3", "--max-epochs", "2", storage=tmp_path) as search:
+    options = ("--trials", "3", "--max-epochs", "2", "--confirm-top", "1", "--confirm-seeds", "1")
+    with searching(*options, storage=tmp_path) as search:
         search.wait_for_epochs(1)
         exported = subprocess.run(
             [sys.executable, "-m", "search.export", str(search.folder), "--format", "json"],
@@ -115,6 +116,7 @@ def test_a_search_from_the_command_line(tmp_path: Path) -> None:
         table = pd.read_csv(folder / "trials.csv")
         assert set(table["outcome"]) <= {"complete", "pruned", "infeasible"}
         assert (table["outcome"] != "infeasible").sum() == 3
+        assert "confirmed: trial" in search.output
         for name in ("settings.json", "study.db", "best.md", "best.csv", "best.json"):
             assert (folder / name).is_file()
         assert {path.name for path in (folder / "best").iterdir()} == {"config.json", "model.safetensors"}

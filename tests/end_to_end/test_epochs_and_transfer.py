@@ -13,6 +13,7 @@ OPTIONS = [
     "--dataset=digits",
     "--trials=6",
     "--max-epochs=3",
+    "--no-confirm",
     "--device=cpu",
     "--max-params=300000",
     "--quiet",

@@ -17,7 +17,13 @@ from benchmarks import fault_evidence, faults
 from benchmarks.faults import Kill
 from search.results import Results
 
-SMALL = ("--space", "benchmarks.small_space", "--max-concurrent", "1", "--asha", "none", "--device", "cpu")
+SMALL = (
+    "--space=benchmarks.small_space",
+    "--max-concurrent=1",
+    "--asha=none",
+    "--device=cpu",
+    "--no-confirm",
+)
 DISK_BYTES = 600 * 2**20
 """A little more than a search asks for before it begins."""
 

@@ -29,6 +29,7 @@ def search(folder: Path, *names: str, **settings: Any) -> Results:
             "max_concurrent": 1,
             "asha": "stop",  # in which nothing waits: outcomes come in the order of the names
             "baselines": True,
+            "confirm": False,
             "device": "cpu",
             **settings,
         }

@@ -17,7 +17,17 @@ ARCHIVE = Path(__file__).parents[3] / "shared" / "cifar10" / "cifar10.tar.xz"
 @pytest.mark.skipif(not ARCHIVE.is_file(), reason=f"needs CIFAR-10 as image files in {ARCHIVE}")
 def test_a_baseline_learns_from_real_images(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "search.run", "--dataset", str(ARCHIVE), "--baselines"]
-    options = ["--trials", "2", "--max-epochs", "1", "--name", "real", "--storage", str(tmp_path)]
+    options = [
+        "--trials",
+        "2",
+        "--max-epochs",
+        "1",
+        "--no-confirm",
+        "--name",
+        "real",
+        "--storage",
+        str(tmp_path),
+    ]
     ended = subprocess.run(command + options, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "45,000 training and 5,000 validation images, 10 classes, 32 px" in ended.stdout

@@ -37,6 +37,7 @@ def search(folder: Path, slots: int) -> Results:
             cpus_per_trial=1,
             precision="fp32",
             device="cpu",
+            confirm=False,
             seed=SEED,
             storage=folder,
             name="run",

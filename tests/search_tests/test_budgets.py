@@ -40,3 +40,14 @@ def test_time_left_is_judged_by_each_limit():
     budgets.tick(0.0, 0)
     budgets.tick(20.0, 1)
     assert budgets.seconds_left(done=10, elapsed=20.0, epochs=20) == [80.0, 20.0, 30.0]
+
+
+def test_what_is_kept_for_later_is_not_spent_by_the_search():
+    budgets = Budgets(seconds=100.0, gpu_seconds=50.0, spent_seconds=60.0, spent_gpu_seconds=10.0)
+    assert budgets.used_up(1) is None
+    budgets.kept_seconds = 40.0
+    assert budgets.used_up(1) == "time budget"
+    budgets.kept_seconds = 30.0
+    assert budgets.seconds_left(0, 1.0, 1)[0] == 10.0
+    budgets.kept_gpu_seconds = 40.0
+    assert budgets.used_up(1) == "GPU-hours"

@@ -95,6 +95,8 @@ def test_start_says_what_will_be_searched(console):
         "slots   4 at once, each 2 CPU and 0.5 GPU",
         "run     results/mine",
         "limit   1,000 multiply-adds an image (--max-macs)",
+        "finish  the best 3 are trained again with 3 new seeds, the winner of them on all images"
+        " (--no-confirm)",
     ]
 
 

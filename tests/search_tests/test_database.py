@@ -150,7 +150,18 @@ def test_a_server_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.C
 
 @pytest.mark.slow
 def test_a_whole_search_keeps_its_study_on_a_server(server: str, tmp_path: Path) -> None:
-    words = ["--dataset", "digits", "--trials", "3", "--max-epochs", "2", "--device", "cpu", "--quiet"]
+    words = [
+        "--dataset",
+        "digits",
+        "--trials",
+        "3",
+        "--max-epochs",
+        "2",
+        "--device",
+        "cpu",
+        "--quiet",
+        "--no-confirm",
+    ]
     words += ["--max-params", "300000", "--storage", str(tmp_path), "--name", "served"]
     assert main([*words, "--study-storage", server]) == 0
     assert not (tmp_path / "served" / "study.db").exists()
@@ -166,7 +177,15 @@ def test_a_whole_search_keeps_its_study_on_a_server(server: str, tmp_path: Path)
 def test_a_server_that_goes_away_ends_the_search_with_a_word_and_costs_nothing(
     running: Server, tmp_path: Path
 ) -> None:
-    words = ["--dataset=digits", "--trials=6", "--max-epochs=9", "--device=cpu", "--asha=none", "--name=cut"]
+    words = [
+        "--dataset=digits",
+        "--trials=6",
+        "--max-epochs=9",
+        "--device=cpu",
+        "--asha=none",
+        "--no-confirm",
+        "--name=cut",
+    ]
     words += ["--max-params=300000", f"--storage={tmp_path}", f"--study-storage={running.address}"]
     process = subprocess.Popen(
         [sys.executable, "-m", "search.run", *words],

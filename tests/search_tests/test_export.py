@@ -6,7 +6,7 @@ from search.database import sqlite_url
 from search.export import main
 from search.results import RunFolder
 from search.study import StudyRecord
-from search.tables import render
+from search.tables import best_document, render
 
 
 def exported(capsys, *words: str) -> str:
@@ -21,7 +21,7 @@ def test_every_format_is_what_the_tables_render(run_folder, capsys, form):
     from search.database import load_study
 
     text = exported(capsys, str(run_folder.path), "--format", form)
-    assert text == render(load_study(run_folder.database), form, 10)
+    assert text == render(best_document(load_study(run_folder.database), 10), form)
     assert "no network" in text
 
 

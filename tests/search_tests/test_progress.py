@@ -90,7 +90,7 @@ def rendered(snapshot: Snapshot) -> str:
 def test_plain_line_says_everything():
     assert line(MIDDLE, "accuracy") == (
         "1:02:05  7/16 trials (2 running, 3 complete, 4 pruned, 5 infeasible)  |  "
-        "best 81.25 % (trial 4 [plain])  |  12,346 images/s  |  about 1:00 left"
+        "best 81.25 % (trial 4: [plain])  |  12,346 images/s  |  about 1:00 left"
     )
 
 
@@ -259,4 +259,4 @@ def test_baseline_is_named_beside_the_best(record, clock):
     )
     train(controller, 1)
     progress = Progress(console(terminal=False), controller, "accuracy", Budgets(), quiet=True)
-    assert "best 50.00 % (trial 0 plain)" in line(progress.snapshot(), "accuracy")
+    assert "best 50.00 % (trial 0: plain)" in line(progress.snapshot(), "accuracy")

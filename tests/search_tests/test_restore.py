@@ -12,7 +12,8 @@ from test_controller import RULES, Workers, make, outcomes, row, suggest
 
 from search.controller import Controller, Rule
 from search.database import sqlite_url
-from search.results import CheckpointKeeper, RunFolder
+from search.kept import CheckpointKeeper
+from search.results import RunFolder
 from search.study import StudyRecord
 
 

@@ -3,20 +3,24 @@ import io
 import json
 import math
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import optuna
 import pytest
 import yaml
 
+from search.final import Confirmed
 from search.results import RunFolder, write_tables
 from search.study import StudyRecord
 from search.tables import (
     FACTS,
     best_document,
+    best_row,
+    confirmation,
+    confirmed_rows,
     format_score,
     format_value,
-    has_best,
     render,
     shown_rows,
     trials_table,
@@ -99,7 +103,7 @@ def test_empty_study_is_an_empty_table(record):
     assert list(table.columns[: len(FACTS)]) == list(FACTS)
     assert math.isnan(table["score"].max())
     for form in ("md", "csv", "json", "yaml", "latex", "html"):
-        assert "trial" in render(record.study, form, 10)
+        assert "trial" in render(best_document(record.study, 10), form)
 
 
 def test_best_are_the_top_and_every_baseline(various):
@@ -122,7 +126,7 @@ def test_configuration_keeps_none_and_truth_values(record, new_trial):
     config = best_document(record.study, 1)["trials"][0]["config"]
     assert config == params
     assert [type(value) for value in config.values()] == [type(None), bool, int, float, str]
-    assert json.loads(render(record.study, "json", 1))["trials"][0]["config"] == params
+    assert json.loads(render(best_document(record.study, 1), "json"))["trials"][0]["config"] == params
 
 
 def test_numbers_of_numpy_become_pythons(record):
@@ -133,7 +137,9 @@ def test_numbers_of_numpy_become_pythons(record):
     )
     record.begin(number, {})
     record.report(number, 1, np.float64(0.25))
-    assert yaml.safe_load(render(record.study, "yaml", 1))["trials"][0]["config"] == {"lr": 0.5}
+    assert yaml.safe_load(render(best_document(record.study, 1), "yaml"))["trials"][0]["config"] == {
+        "lr": 0.5
+    }
 
 
 def test_parameter_called_like_a_fact_does_not_replace_it(record, new_trial):
@@ -143,13 +149,13 @@ def test_parameter_called_like_a_fact_does_not_replace_it(record, new_trial):
     assert (row["parameter.epochs"], row["parameter.score"], row["parameter.error"]) == (77, 5.0, "square")
     (best,) = best_document(record.study, 1)["trials"]
     assert (best["epochs"], best["config"]["epochs"]) == (3, 77)
-    (exported,) = csv.DictReader(io.StringIO(render(record.study, "csv", 1)))
+    (exported,) = csv.DictReader(io.StringIO(render(best_document(record.study, 1), "csv")))
     assert (exported["epochs"], exported["parameter.epochs"]) == ("3", "77")
 
 
 @pytest.mark.parametrize(("form", "load"), [("json", json.loads), ("yaml", yaml.safe_load)])
 def test_documents_parse_back(various, form, load):
-    text = render(various, form, 2)
+    text = render(best_document(various, 2), form)
     document = load(text)
     assert document == best_document(various, 2)
     assert document["note"] == NOTE
@@ -158,7 +164,7 @@ def test_documents_parse_back(various, form, load):
 
 
 def test_csv_parses_back_and_names_the_data_in_each_row(various):
-    rows = list(csv.DictReader(io.StringIO(render(various, "csv", 2))))
+    rows = list(csv.DictReader(io.StringIO(render(best_document(various, 2), "csv"))))
     assert [row["trial"] for row in rows] == ["2", "1", "0", "6"]
     assert {(row["dataset"], row["note"]) for row in rows} == {("digits", NOTE)}
     assert (rows[0]["score"], rows[0]["lr"], rows[0]["depth"], rows[0]["width"]) == ("0.8", "1.0", "2", "")
@@ -174,7 +180,7 @@ def cells(text: str) -> list[list[str]]:
 
 
 def test_markdown_parses_back(various):
-    text = render(various, "md", 1)
+    text = render(best_document(various, 1), "md")
     assert f"**Note:** {NOTE}" in text
     assert text.splitlines()[0] == "# mine: space cnn on digits, validation accuracy"
     head, *rows = cells(text)
@@ -187,7 +193,7 @@ def test_markdown_parses_back(various):
 
 def test_markdown_keeps_a_bar_inside_its_cell(record, new_trial):
     new_trial(record, {"kind": "a|b"}, {1: 0.5}, "pruned", "one|two")
-    rows = cells(render(record.study, "md", 1))
+    rows = cells(render(best_document(record.study, 1), "md"))
     assert rows[1][2] == "one|two"
     assert rows[-1] == ["kind", "a|b"]
 
@@ -197,22 +203,22 @@ def test_markdown_leaderboard_fits_100_columns(record, new_trial):
     new_trial(record, {"lr": 0.5}, {243: 0.12345}, "complete", "a" * 60, **params)
     for number in range(12):
         new_trial(record, {"lr": 0.5}, {1: number / 100}, "infeasible", **params)
-    text = render(record.study, "md", 10)
+    text = render(best_document(record.study, 10), "md")
     table = text[: text.index("##")]
     assert max(len(line) for line in table.splitlines() if line.startswith("|")) <= 100
 
 
 def test_without_a_score_nothing_is_called_best(record, new_trial):
     new_trial(record, {"lr": 0.5}, {1: 0.9}, "failed", "plain")
-    text = render(record.study, "md", 1)
-    assert not has_best(best_document(record.study, 1))
+    text = render(best_document(record.study, 1), "md")
+    assert best_row(best_document(record.study, 1)) is None
     assert "plain" in text
     assert "Best configuration" not in text
-    assert "lr" not in render(record.study, "html", 1)
+    assert "lr" not in render(best_document(record.study, 1), "html")
 
 
 def test_latex_parses_back(various):
-    text = render(various, "latex", 1)
+    text = render(best_document(various, 1), "latex")
     assert r"no network \& 50 \% of \_nothing\_" in text
     body = text[text.index(r"\midrule") : text.index(r"\bottomrule")]
     rows = [line.removesuffix(r"\\").split(" & ") for line in body.splitlines()[1:]]
@@ -238,7 +244,7 @@ def test_html_escapes_names_and_cuts_nothing(record, new_trial):
     evil, long = "<script>alert(1)</script>", "x" * 80
     record.set_attributes({"run": evil, "dataset": evil, "note": f"{NOTE} {evil}"})
     new_trial(record, {evil: 0.5, "kind": evil, "long": long}, {1: 0.5}, "pruned", "<b>&")
-    page = Page(render(record.study, "html", 1))
+    page = Page(render(best_document(record.study, 1), "html"))
     assert "script" not in page.tags
     assert "b" not in page.tags
     assert page.tags.count("table") == 2
@@ -269,8 +275,41 @@ def test_shown_rows_are_text(various):
 
 
 def test_run_folder_gets_the_tables(various, tmp_path):
-    write_tables(RunFolder(tmp_path), various, 2)
+    results = SimpleNamespace(
+        folder=RunFolder(tmp_path),
+        trials=trials_table(various),
+        document=lambda top: best_document(various, top),
+    )
+    write_tables(results, 2)
     names = ["best.csv", "best.json", "best.md", "trials.csv"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
     assert json.loads((tmp_path / "best.json").read_text()) == best_document(various, 2)
     assert len(list(csv.reader((tmp_path / "trials.csv").open(newline="")))) == 8
+
+
+CONFIRMED = [
+    Confirmed(trial=5, baseline="", search_score=0.7, scores=(0.75, 0.77)),
+    Confirmed(trial=0, baseline="plain", search_score=0.6, scores=(0.5,), failures=1),
+]
+
+
+def test_the_winner_is_the_one_that_was_confirmed_best(various):
+    document = best_document(various, 1, CONFIRMED)
+    assert [row["trial"] for row in document["trials"]] == [2, 5, 0, 6], "what was confirmed is in the table"
+    assert best_row(document)["trial"] == 5
+    assert confirmation(document) == "confirmed: trial 5 earns 76.00 % ± 1.41 % over 2 new seeds"
+    assert confirmed_rows(document)[1]["seeds"] == "1, 1 failed"
+
+
+@pytest.mark.parametrize("form", ["md", "latex", "html"])
+def test_every_page_says_whether_the_best_was_confirmed(various, form):
+    unconfirmed = render(best_document(various, 1), form)
+    assert "nconfirmed: the best of many scores flatters" in unconfirmed
+    text = render(best_document(various, 1, CONFIRMED), form)
+    assert "nconfirmed" not in text
+    assert "onfirmed: trial 5 earns" in text
+
+
+def test_confirmed_means_stand_beside_the_search_scores_in_a_spreadsheet(various):
+    rows = list(csv.DictReader(io.StringIO(render(best_document(various, 1, CONFIRMED), "csv"))))
+    assert {row["trial"]: row["confirmed"] for row in rows} == {"2": "", "5": "0.76", "0": "0.5", "6": ""}

@@ -9,7 +9,7 @@ from torch import nn
 
 from trainables import training as training_module
 from trainables.config import ModelConfig, OptimizerConfig, Task, TrialConfig
-from trainables.data import Dataset
+from trainables.data import Dataset, merged
 from trainables.device import DeviceData, place
 from trainables.models.cnn import CnnConfig
 from trainables.training import EpochReport, Training, make_optimizer
@@ -433,3 +433,20 @@ def test_initialization_takes_fewer_of_larger_images(task, make_dataset: Callabl
     for size, count in [(8, 20), (16, 5), (64, 1)]:
         data = place(make_dataset(size=size), CPU)
         assert len(initialization_images(replace(task, image_size=size), data)) == count
+
+
+def test_training_on_all_images_uses_validation_ones_and_scores_nothing(
+    make_config, task, dataset, monkeypatch
+):
+    whole = merged(dataset)
+    assert len(whole.train) == len(dataset.train) + len(dataset.val)
+    assert (whole.mean, whole.fingerprint) == (dataset.mean, f"{dataset.fingerprint}+val")
+    device = torch.device("cpu")
+    training = Training(
+        make_config(), replace(task, train_images=len(whole.train)), place(whole, device), seed=0
+    )
+    monkeypatch.setattr(training, "validate", None)
+    report = training.run_epoch()
+    assert (report.val_loss, report.val_accuracy, report.val_macro_f1) == (None, None, None)
+    assert report.finite()
+    assert not replace(report, train_loss=float("nan")).finite()

@@ -4,7 +4,7 @@ Only `load_test` reads the test part. Importing this package is cheap: numpy and
 load.
 """
 
-from trainables.data.dataset import DataError, Dataset, Part, ProgressBar, ProgressFactory
+from trainables.data.dataset import DataError, Dataset, Part, ProgressBar, ProgressFactory, merged
 from trainables.data.load import load_dataset, load_test
 from trainables.data.names import check_name, default_data_dir
 
@@ -18,4 +18,5 @@ __all__ = [
     "default_data_dir",
     "load_dataset",
     "load_test",
+    "merged",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -75,3 +75,22 @@ class Dataset:
     """Standard deviation of each channel over all pixels of the training part, where 1.0 is white."""
     fingerprint: str
     """16 hex digits that two data sets share if their class names, images, labels and split are the same."""
+
+
+def merged(dataset: Dataset) -> Dataset:
+    """A data set to train a final model on: training and validation images together, and none to validate.
+
+    Mean and deviation stay those of the training part, so that networks see the same colours as before.
+    """
+    import numpy as np
+
+    train, val = dataset.train, dataset.val
+    return replace(
+        dataset,
+        train=Part(
+            images=np.concatenate([train.images, val.images]),
+            labels=np.concatenate([train.labels, val.labels]),
+        ),
+        val=Part(images=val.images[:0], labels=val.labels[:0]),
+        fingerprint=f"{dataset.fingerprint}+val",
+    )

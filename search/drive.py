@@ -1,0 +1,162 @@
+"""A study driven on Ray until it is finished or something ends it: the search itself, and what follows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from search.budgets import Budgets
+from search.controller import Controller, Work
+from search.engine import Engine, StopReason, ship
+from search.interrupts import interrupts
+from search.preflight import Prepared
+from search.progress import Progress
+from search.resume import DriverLock, own_modules
+from search.study import StudyRecord
+from trainables.checkpoint import code_hash, identity
+from trainables.config import Task
+from trainables.data import Dataset
+from trainables.stint import Stint
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+SPENT_SECONDS = 1.0
+"""Time between two notes of what is spent; a crash loses no more of it."""
+
+
+_SCORES = {"accuracy": "val_accuracy", "macro_f1": "val_macro_f1", "loss": "val_loss"}
+
+
+def score_of(metric: str) -> Callable[[Mapping[str, Any]], float]:
+    """What reads the score out of an epoch's report."""
+    return lambda row: float(row[_SCORES[metric]])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One study of a run, and how its trials train."""
+
+    label: str
+    """What the terminal calls it; empty for the search."""
+    record: StudyRecord
+    controller: Controller
+    dataset: Dataset
+    task: Task
+    metric: str
+    """Of the scores, for reading."""
+    score: Callable[[Mapping[str, Any]], float]
+    """The score in an epoch's report."""
+    seed: Callable[[int], int]
+    """Of a trial's training, by its number."""
+    folder: Callable[[int], Path]
+    """Where a trial's checkpoints go, by its number."""
+    on_begin: Callable[[Work], None] = lambda work: None
+    """Called with each stint before it is given out."""
+    on_end: Callable[[int], None] = lambda number: None
+    """Called with the number of each trial that has ended."""
+    on_second: Callable[[], None] = lambda: None
+    """Called about once a second."""
+
+
+class Driver:
+    """Drives the studies of one run, one after another.
+
+    `search` is the record of the search, which also notes what is spent; `ray_is_up` returns when there is a
+    Ray to run on.
+    """
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        search: StudyRecord,
+        console: Console,
+        lock: DriverLock,
+        ray_is_up: Callable[[], None],
+    ) -> None:
+        self.prepared, self.search, self.console = prepared, search, console
+        self.lock, self.ray_is_up = lock, ray_is_up
+        settings, known = prepared.settings, search.study.user_attrs
+        self.budgets = Budgets(
+            seconds=settings.budget_seconds(),
+            epochs=settings.total_epochs,
+            gpu_seconds=None if settings.gpu_hours is None else 3600 * settings.gpu_hours,
+            # what is spent is counted over all sittings
+            spent_seconds=float(known.get("seconds", 0.0)),
+            spent_gpu_seconds=float(known.get("gpu_seconds", 0.0)),
+        )
+        self.drove = False
+        """Whether anything has been trained."""
+        modules = own_modules(prepared.space.module)
+        ship(modules)
+        self.code = code_hash(*modules)
+
+    def say(self, text: str) -> None:
+        """A line on the terminal, unless nothing is to be said."""
+        if not self.prepared.settings.quiet:
+            self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def note_spent(self) -> None:
+        """Write down what the run has used up so far."""
+        self.search.set_attributes(
+            {"seconds": self.budgets.spent_seconds, "gpu_seconds": self.budgets.spent_gpu_seconds}
+        )
+
+    def drive(self, job: Job) -> StopReason:
+        """Run a study's work on Ray; returns what ended it. Raises what the engine raises."""
+        self.drove = True
+        settings = self.prepared.settings
+        progress = Progress(
+            self.console, job.controller, job.metric, self.budgets, quiet=settings.quiet, label=job.label
+        )
+        written = time.monotonic()
+
+        def on_step() -> None:
+            nonlocal written
+            job.record.flush()
+            if time.monotonic() - written >= SPENT_SECONDS:
+                self.note_spent()
+                job.on_second()
+                written = time.monotonic()
+            self.lock.beat()
+            progress.update()
+
+        engine = Engine(
+            job.controller,
+            self.prepared.slots,
+            job.dataset,
+            lambda work: self._stint(job, work),
+            job.score,
+            device=settings.device,
+            budgets=self.budgets,
+            on_step=on_step,
+            on_end=job.on_end,
+        )
+        self.ray_is_up()
+        self.budgets.tick(time.monotonic(), 0.0)
+        try:
+            with interrupts(engine, progress.say), progress:
+                return engine.run()
+        finally:
+            job.record.flush(force=True)
+            self.note_spent()
+
+    def _stint(self, job: Job, work: Work) -> Stint:
+        settings = self.prepared.settings
+        job.on_begin(work)
+        return Stint(
+            trial=work.trial,
+            stint=work.stint,
+            config=work.config,
+            task=job.task,
+            seed=job.seed(work.trial),
+            known_epochs=work.known_epochs,
+            checkpoint_epochs=tuple(rung.level for rung in job.controller.ladder.rungs),
+            checkpoint_seconds=settings.checkpoint_seconds,
+            folder=job.folder(work.trial).resolve(),
+            identity=identity(work.config, job.task, job.dataset.fingerprint, self.code),
+            precision=settings.precision,
+        )
