@@ -3,7 +3,7 @@
 They need an environment of their own, because of the versions they ask for:
 
     uv venv --python 3.11 /tmp/syne
-    uv pip install --python /tmp/syne "syne-tune[gpsearchers]==0.13" "optuna>=5,<6" pyarrow scikit-learn
+    uv pip install --python /tmp/syne "syne-tune[gpsearchers]==0.13" "optuna>=5,<6" "pyarrow<19" scikit-learn
     OMP_NUM_THREADS=1 /tmp/syne/bin/python -m benchmarks.syne_tune --seeds 5
 
 Their space is flat: every parameter that a task may ask for is always there, and one that a configuration
