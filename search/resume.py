@@ -136,6 +136,11 @@ class DriverLock:
         self._beat = 0.0
 
     def take(self) -> None:
+        """Hold the folder. Raises UsageError naming the driver that holds it, if one is alive."""
+        self.check_free()
+        self.beat()
+
+    def check_free(self) -> None:
         """Raise UsageError naming the driver that holds the folder, if one is alive."""
         holder = self._holder()
         if holder is not None:
@@ -143,7 +148,6 @@ class DriverLock:
                 f"{self.folder.path} is being searched by process {holder['pid']} on {holder['host']}: "
                 "wait for it, or stop it first"
             )
-        self.beat()
 
     def beat(self) -> None:
         """Show that this driver lives; cheap to call often."""

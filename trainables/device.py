@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from trainables.config import require
 from trainables.data import Dataset, Part
 
 RESIDENT_SHARE = 0.4
@@ -44,9 +45,13 @@ class DeviceData:
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto` is the GPU that this process may use, else the CPU; other names are torch's."""
+    """`auto` is the GPU that this process may use, else the CPU; other names are torch's.
+
+    Raises ValueError for `cuda` where there is no GPU.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    require(name != "cuda" or torch.cuda.is_available(), "--device cuda: there is no GPU here")
     return torch.device(name)
 
 

@@ -1,0 +1,78 @@
+"""The confusion matrix as a picture, readable for 2 classes and for 100."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+WRITTEN_OUT = 25
+"""Classes up to which every count stands in its cell."""
+LONGEST_NAME = 24
+
+
+def draw_confusion(document: dict[str, Any], path: Path) -> None:
+    """Draw the first model's matrix of an `evaluation.json`: rows are true classes, colours their shares.
+
+    Raises OSError where `path` cannot be written.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.colors import PowerNorm
+    from matplotlib.figure import Figure
+
+    model = document["models"][0]
+    counts = np.array(model["confusion"])
+    classes = len(counts)
+    few = classes <= WRITTEN_OUT
+    side = 2.5 + 0.5 * classes if few else min(20.0, 3 + 0.16 * classes)
+    # no pyplot: it keeps figures, and asks for a display
+    figure = Figure(figsize=(max(5.0, side + 1), max(4.2, side)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    # by the root, or the mistakes of a good model would all be white
+    image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1))
+    bar = figure.colorbar(image, ax=axes, shrink=0.8, label="share of the true class")
+    ticks = [0, 0.01, 0.05, 0.1, 0.25, 0.5, 1]
+    bar.set_ticks(ticks, labels=[f"{tick:.0%}" for tick in ticks])
+    _label(axes, [_short(name) for name in document["class_names"]])
+    if few:
+        for (true, said), count in np.ndenumerate(counts):
+            if count:
+                color = "white" if shares[true, said] > 0.3 else "black"
+                axes.text(said, true, f"{count:,}", ha="center", va="center", color=color, fontsize=8)
+    named = model["baseline"] or f"trial {model['trial']}"
+    unconfirmed = "" if document["confirmed"] else ", unconfirmed"
+    axes.set_title(
+        f"{document['run']}: {named}{unconfirmed}\n"
+        f"{100 * model['accuracy']:.2f} % of {document['images']:,} {document['part']} images right",
+        parse_math=False,
+        fontsize=11 if few else 16,
+    )
+    with warnings.catch_warnings():
+        # a class named in a script that the font lacks is drawn as boxes; nobody here can put that right
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(path, dpi=150 if few else 110)
+
+
+def _label(axes: Axes, names: list[str]) -> None:
+    """Class names along both sides; of more than 120 only some, as far apart as they need to be read."""
+    step = -(-len(names) // 120)
+    places, names = list(range(0, len(names), step)), names[::step]
+    size = 9 if len(names) <= WRITTEN_OUT else 7
+    # a name may hold a $, which is no mathematics here
+    upright = 90 if max(map(len, names)) > 2 else 0
+    axes.set_xticks(places, names, rotation=upright, fontsize=size, parse_math=False)
+    axes.set_yticks(places, names, fontsize=size, parse_math=False)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+
+
+def _short(name: str) -> str:
+    name = " ".join(name.split())
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
