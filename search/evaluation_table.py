@@ -23,7 +23,8 @@ def show(document: dict[str, Any], folder: RunFolder, console: Console) -> None:
 
     note = f"\n{document['note']}" if document["note"] else ""
     part = "test" if document["part"] == "test" else "VALIDATION"
-    title = f"{document['run']}: {document['images']:,} {part} images of {document['dataset']}, accuracies in %{note}"
+    images = f"{document['images']:,} {part} images of {document['dataset']}"
+    title = f"{document['run']}: {images}, accuracies in %{note}"
     console.print(_table(title, MODELS, [_model_cells(model) for model in document["models"]]))
     first = document["models"][0]
     weakest = sorted(first["per_class"], key=lambda row: row["f1"])[:WEAKEST]

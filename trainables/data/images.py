@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from trainables.data.layout import MAX_FILE_BYTES
 
 MAX_PIXELS = 64_000_000
 _ORIENTATION = 0x0112  # the Exif tag
@@ -46,6 +49,22 @@ def decode(content: bytes, size: int, *, only_side: int | None = None) -> npt.ND
         except Exception as error:
             raise UnreadableImageError(str(error) or type(error).__name__) from error
     return np.asarray(square)
+
+
+def decode_file(path: Path, size: int) -> npt.NDArray[np.uint8]:
+    """The image in a file as (size, size, 3) RGB, just as those of a data set are decoded.
+
+    Raises UnreadableImageError for a file that cannot be read, too.
+    """
+    try:
+        if not path.is_file():
+            raise UnreadableImageError("no file" if path.exists() else "no such file")
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise UnreadableImageError(f"more than {MAX_FILE_BYTES // 2**20} MiB")
+        content = path.read_bytes()
+    except OSError as error:
+        raise UnreadableImageError(error.strerror or str(error)) from error
+    return decode(content, size)
 
 
 def resize_all(images: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:

@@ -22,6 +22,11 @@ class Place:
     file_name: str
 
 
+def is_clutter(name: str) -> bool:
+    """Whether a file or folder of this name is hidden, or left behind by an operating system."""
+    return name.startswith(".") or name in _CLUTTER
+
+
 class Layout:
     """What is learnt of a source, path by path, and whether it makes a data set in the end.
 
@@ -43,7 +48,7 @@ class Layout:
         steps = [step for step in path.split("/") if step not in ("", ".")]
         if path.startswith("/") or ".." in steps:
             raise self._error(f"{path} points outside of the archive; pack it with relative paths")
-        if not steps or any(step.startswith(".") or step in _CLUTTER for step in steps):
+        if not steps or any(is_clutter(step) for step in steps):
             return None
         top = [] if steps[0] in PARTS else steps[:1]
         inner = steps[len(top) :]
