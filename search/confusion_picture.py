@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from search.formats import printable
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -40,7 +42,7 @@ def draw_confusion(document: dict[str, Any], path: Path) -> None:
     bar = figure.colorbar(image, ax=axes, shrink=0.8, label="share of the true class")
     ticks = [0, 0.01, 0.05, 0.1, 0.25, 0.5, 1]
     bar.set_ticks(ticks, labels=[f"{tick:.0%}" for tick in ticks])
-    _label(axes, [_short(name) for name in document["class_names"]])
+    _label(axes, [printable(name, LONGEST_NAME) for name in document["class_names"]])
     if few:
         for (true, said), count in np.ndenumerate(counts):
             if count:
@@ -71,8 +73,3 @@ def _label(axes: Axes, names: list[str]) -> None:
     axes.set_yticks(places, names, fontsize=size, parse_math=False)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
-
-
-def _short(name: str) -> str:
-    name = " ".join(name.split())
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"

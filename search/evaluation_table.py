@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from search.formats import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -23,7 +25,7 @@ def show(document: dict[str, Any], folder: RunFolder, console: Console) -> None:
 
     note = f"\n{document['note']}" if document["note"] else ""
     part = "test" if document["part"] == "test" else "VALIDATION"
-    images = f"{document['images']:,} {part} images of {document['dataset']}"
+    images = f"{document['images']:,} {part} images of {printable(document['dataset'])}"
     title = f"{document['run']}: {images}, accuracies in %{note}"
     console.print(_table(title, MODELS, [_model_cells(model) for model in document["models"]]))
     first = document["models"][0]
@@ -33,7 +35,7 @@ def show(document: dict[str, Any], folder: RunFolder, console: Console) -> None:
     lines = verdict(document)
     if first["confused"]:
         pairs = [f"{pair['true']} for {pair['predicted']} ({pair['images']:,})" for pair in first["confused"]]
-        lines.insert(0, f"most often taken: {', '.join(pairs[:5])}")
+        lines.insert(0, printable(f"most often taken: {', '.join(pairs[:5])}"))
     lines += [f"written  {folder.path / name}" for name in (EVALUATION, PICTURE)]
     for line in lines:
         console.print(Text(line), soft_wrap=True)
@@ -77,7 +79,7 @@ def _ordinal(count: int) -> str:
 def _model_cells(model: dict[str, Any]) -> tuple[str, ...]:
     return (
         model["folder"],
-        _short(model["baseline"]) or f"trial {model['trial']}",
+        printable(model["baseline"], 12) or f"trial {model['trial']}",
         f"{100 * model['accuracy']:.2f}",
         f"{100 * model['accuracy_low']:.1f}-{100 * model['accuracy_high']:.1f}",
         f"{100 * model['top_k']['3']:.2f}" if "3" in model["top_k"] else "-",
@@ -91,15 +93,15 @@ def _model_cells(model: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _class_cells(row: dict[str, Any]) -> tuple[str, ...]:
-    return (row["class"], f"{row['images']:,}", *(_number(row[key]) for key in ("precision", "recall", "f1")))
+    return (
+        printable(row["class"]),
+        f"{row['images']:,}",
+        *(_number(row[key]) for key in ("precision", "recall", "f1")),
+    )
 
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
-
-
-def _short(name: str, width: int = 12) -> str:
-    return name if len(name) <= width else f"{name[: width - 1]}…"
 
 
 def _count(number: int) -> str:

@@ -1,4 +1,4 @@
-"""How a duration, the name of a run and the address of a database are written."""
+"""How a duration, the name of a run, the address of a database and a foreign name are written."""
 
 from __future__ import annotations
 
@@ -53,3 +53,12 @@ def check_database_address(url: str) -> None:
 
 def _masked(url: str) -> str:
     return re.sub(r"(?i)password=[^&]*&?", "", re.sub(r"(://[^:/@]*):[^@]*@", r"\1@", url)).rstrip("?&")
+
+
+def printable(text: str, width: int | None = None) -> str:
+    """A name from outside in one line, without what a terminal would obey or a font cannot draw.
+
+    `width`: most characters; a longer name ends in an ellipsis.
+    """
+    text = "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
+    return text if width is None or len(text) <= width else f"{text[: width - 1]}…"

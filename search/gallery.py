@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from search.formats import printable
 from search.settings import UsageError
 
 MOST = 60
@@ -75,18 +76,18 @@ def draw_sheet(pictures: Sequence[Picture], path: Path) -> None:
         axes = figure.add_subplot(rows, columns, place)
         axes.imshow(picture.pixels, interpolation="nearest")
         axes.set_axis_off()
-        title = f"{_short(picture.predicted)}\n{100 * picture.probability:.1f} %"
+        title = f"{printable(picture.predicted, LONGEST_NAME)}\n{100 * picture.probability:.1f} %"
         color = "black"
         if picture.true is not None:
             right = picture.true == picture.predicted
-            title += ", right" if right else f", is {_short(picture.true)}"
+            title += ", right" if right else f", is {printable(picture.true, LONGEST_NAME)}"
             color = BLUE if right else RED
         # a name may hold a $, which is no mathematics here
         axes.set_title(title, fontsize=8, color=color, parse_math=False)
         axes.text(
             0.5,
             -0.03,
-            _short(picture.name),
+            printable(picture.name, LONGEST_NAME),
             fontsize=6,
             ha="center",
             va="top",
@@ -100,8 +101,3 @@ def draw_sheet(pictures: Sequence[Picture], path: Path) -> None:
             figure.savefig(path, dpi=150)
     except OSError as error:
         raise UsageError(f"--show {path} cannot be written: {error.strerror}") from error
-
-
-def _short(name: str) -> str:
-    name = " ".join(name.split())
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TextIO
 import tyro
 
 from search.command_line import fail
+from search.formats import printable
 from search.settings import UsageError
 
 if TYPE_CHECKING:
@@ -53,8 +54,6 @@ class _Complaints:
     count = 0
 
     def __call__(self, line: str) -> None:
-        from search.prediction import printable
-
         self.count += 1
         print(f"{PROG}: {printable(line)}", file=sys.stderr)
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from search.formats import printable
 from search.image_files import Complain
 
 if TYPE_CHECKING:
@@ -84,13 +85,6 @@ def written(form: Format, found: Iterable[Prediction], class_names: Sequence[str
             return _json(found, class_names, top)
         case "csv":
             return _csv(found, class_names, top)
-
-
-def printable(text: str) -> str:
-    """A name in one line, without characters that a terminal would obey."""
-    return "".join(
-        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
-    )
 
 
 def _table(found: Iterable[Prediction], class_names: Sequence[str], top: int) -> Iterator[str]:

@@ -1,8 +1,21 @@
-"""A trained network and what it takes to use it: a folder of safetensors and JSON, no study and no Ray."""
+"""A trained network and what it takes to use it: a folder of safetensors and JSON, no study and no Ray.
+
+from pathlib import Path
+import numpy as np
+from trainables.classifier import load_classifier
+from trainables.data.images import decode_file
+
+classifier = load_classifier("results/NAME/best")
+files = sorted(Path("photos").glob("*.jpg"))
+images = np.stack([decode_file(file, classifier.task.image_size) for file in files])
+for file, chances in zip(files, classifier.probabilities(images)):
+    print(file, classifier.class_names[chances.argmax()], f"{chances.max():.1%}")
+"""
 
 from __future__ import annotations
 
 import json
+import textwrap
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +27,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from trainables.augment import normalize
-from trainables.config import Task, TrialConfig, from_json, to_json
+from trainables.config import Task, TrialConfig, from_json, require, to_json
 
 _BATCH = 500
+LONGEST_REASON = 400
 
 
 @dataclass(frozen=True)
@@ -104,10 +118,13 @@ def load_classifier(folder: Path | str) -> Classifier:
             mean=tuple(document["mean"]),
             std=tuple(document["std"]),
         )
+        names, classes = len(classifier.class_names), task.classes
+        require(names == classes, f"{names} class names for {classes} classes")
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{folder / 'config.json'} describes no classifier: {error}") from error
     try:
         classifier.model.load_state_dict(load_file(folder / "model.safetensors"))
     except (RuntimeError, SafetensorError) as error:
-        raise ValueError(f"{folder / 'model.safetensors'} does not fit config.json: {error}") from error
+        reason = textwrap.shorten(str(error), LONGEST_REASON, placeholder=" ...")  # torch names every tensor
+        raise ValueError(f"{folder / 'model.safetensors'} does not fit config.json: {reason}") from error
     return classifier

@@ -58,7 +58,7 @@ def decode_file(path: Path, size: int) -> npt.NDArray[np.uint8]:
     """
     try:
         if not path.is_file():
-            raise UnreadableImageError("no file" if path.exists() else "no such file")
+            raise UnreadableImageError("not a regular file" if path.exists() else "no such file")
         if path.stat().st_size > MAX_FILE_BYTES:
             raise UnreadableImageError(f"more than {MAX_FILE_BYTES // 2**20} MiB")
         content = path.read_bytes()
