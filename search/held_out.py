@@ -52,26 +52,33 @@ def read_held_out(
             f"the data set {dataset.name} is not what it was when {results.folder.path} searched it, so "
             "nothing of it can be trusted to be new to the models: restore it"
         )
-    reads = list(results.study.user_attrs.get(TEST_READS, ()))
     test = load_test(dataset.name, progress=progress, **source)
     if test is None:
-        return HeldOut("validation", dataset.val, reads)
+        return HeldOut("validation", dataset.val, readings(results))
     # before anything is computed: a reading that is cut off has been one
-    reads.append(datetime.now(UTC).isoformat(timespec="seconds"))
-    _note(results, reads)
-    return HeldOut("test", test, reads)
+    return HeldOut("test", test, note_reading(results))
 
 
-def _note(results: Results, reads: list[str]) -> None:
+def readings(results: Results) -> list[str]:
+    """When the test part of the run was read, as ISO times, the first one first."""
+    return list(results.study.user_attrs.get(TEST_READS, ()))
+
+
+def note_reading(results: Results) -> list[str]:
+    """Note in the study that the test part is read now; returns all readings. Raises UsageError."""
     import sqlalchemy
     from optuna.exceptions import StorageInternalError
 
     from search.database import reason
     from search.settings import UsageError
 
+    reads = [*readings(results), datetime.now(UTC).isoformat(timespec="seconds")]
     try:
         results.study.set_user_attr(TEST_READS, reads)
     except (sqlalchemy.exc.SQLAlchemyError, StorageInternalError) as error:
         raise UsageError(
             f"that the test part was read cannot be noted in the study, so it is not used: {reason(error)}"
         ) from error
+    if readings(results) != reads:  # Optuna is silent where two write the same at once
+        raise UsageError("the test part is being read by another evaluation at this moment: try again")
+    return reads

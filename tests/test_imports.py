@@ -86,7 +86,7 @@ def test_no_package_imports_tests_or_benchmarks():
 
 def test_nothing_imports_a_command():
     verbs = {f"search.{verb}" for verb in VERBS}
-    assert verbs & MODULES >= {"search.run", "search.export"}
+    assert verbs & MODULES >= {"search.run", "search.export", "search.evaluate", "search.predict"}
     assert offences(lambda module, name: name not in verbs) == []
 
 
@@ -154,6 +154,11 @@ MOST_SECONDS, TRIES = 1.5, 3
         (["search.run", "--dataset=digits", "--name=x", "--storage=."], 2, "a run called x is there already"),
         (["search.export", "--help"], 0, "--format"),
         (["search.export", "none"], 2, "none/study.db does not exist"),
+        (["search.evaluate", "--help"], 0, "--batch-size"),
+        (["search.evaluate", "none"], 2, "none/study.db does not exist"),
+        (["search.predict", "--help"], 0, "--top"),
+        (["search.predict", "none", "image.png"], 2, "none does not exist"),
+        (["search.predict", "none", "--tops", "3"], 2, "--tops"),
     ],
 )
 def test_answer_that_needs_no_data_comes_at_once(tmp_path, words, status, expected):

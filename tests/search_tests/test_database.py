@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -20,6 +21,7 @@ from test_controller import quality, row, suggest
 
 from search.controller import Controller, Plan
 from search.database import check_database, load_study_at, remove_study
+from search.held_out import note_reading
 from search.results import Results
 from search.run import main
 from search.sampler import samplers
@@ -120,6 +122,17 @@ def test_a_search_goes_on_from_a_server_as_it_does_from_memory(server: str) -> N
     assert [trial.params for trial in stored] == [trial.params for trial in whole.record.trials()]
     assert [trial.user_attrs["outcome"] for trial in stored].count("complete") >= 1
     assert all(trial.state.is_finished() for trial in stored)
+
+
+def test_readings_of_the_test_part_are_noted_on_the_server(server: str, tmp_path: Path) -> None:
+    StudyRecord("tested", "maximize", server).close()
+    document = {"settings": {"study_storage": server}, "study": "tested"}
+    (tmp_path / "settings.json").write_text(json.dumps(document))
+    first = note_reading(Results(tmp_path))
+    both = note_reading(Results(tmp_path))
+    assert len(first) == 1
+    assert both[:1] == first
+    assert load_study_at(server, "tested").user_attrs["test_reads"] == both
 
 
 def test_studies_of_one_server_keep_apart(server: str) -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from search.formats import check_run_name, parse_duration
+from search.formats import check_run_name, parse_duration, printable
 
 
 @pytest.mark.parametrize("name", ["a", "A1", "cnn-digits_2.5", "x" * 100, "None", "1"])
@@ -25,3 +25,16 @@ def test_plain_run_names_are_taken(name):
 )
 def test_durations(text, seconds):
     assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "expected"),
+    [
+        ("größer 猫", None, "größer 猫"),
+        ("a\x1b[31m\nb\udcff", None, "a�[31m�b�"),
+        ("abcdef", 6, "abcdef"),
+        ("abcdefg", 6, "abcde…"),
+    ],
+)
+def test_foreign_name_is_one_line_that_no_terminal_obeys(name, width, expected):
+    assert printable(name, width) == expected

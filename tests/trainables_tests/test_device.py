@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from trainables.device import fits, prepare_device
+from trainables.device import fits, pick_device, prepare_device
 
 
 @pytest.fixture
@@ -35,3 +35,10 @@ def test_a_data_set_stays_on_the_host_where_it_would_leave_too_little_of_the_sha
     gpu = torch.device("cuda")
     assert [fits(data, gpu, share) for share in (1.0, 0.5, 0.25, 0.2, 2.0)] == [True, True, True, False, True]
     assert fits(data, torch.device("cpu"), 0.0)
+
+
+def test_gpu_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert pick_device("auto") == pick_device("cpu") == torch.device("cpu")
+    with pytest.raises(ValueError, match="--device cuda: there is no GPU here"):
+        pick_device("cuda")
