@@ -29,6 +29,8 @@ class Database:
     @classmethod
     def create(cls, url: str, name: str, direction: str) -> Database:
         """A new study. Raises ValueError where one of this name is there already."""
+        if url.startswith("sqlite"):
+            _make_file(url)
         storage = open_storage(url)
         if name in optuna.get_all_study_names(storage):
             raise ValueError(f"a study called {name!r} is there already: choose another --name")
@@ -111,6 +113,23 @@ def open_storage(url: str) -> optuna.storages.RDBStorage:
 
         storage.engine.dispose()  # connections made before this hook
     return storage
+
+
+def _make_file(url: str) -> None:
+    """Make a SQLite file with Optuna's tables, whole or not at all, where there is none yet.
+
+    Whoever opens one that is still without its tables makes them too, and the two fail by each other: a table
+    of results asked for at that moment would end the search.
+    """
+    import sqlalchemy
+
+    path = Path(str(sqlalchemy.make_url(url).database))
+    if path.exists():
+        return
+    begun = path.with_name(f"{path.name}.new")
+    begun.unlink(missing_ok=True)  # of a process that was killed here
+    open_storage(sqlite_url(begun)).engine.dispose()
+    begun.rename(path)
 
 
 def remove_study(url: str, name: str) -> None:

@@ -93,7 +93,7 @@ def _run(driver: Driver, controller: Controller) -> None:
     finally:
         driver.search.set_attributes({"stopped": stopped})
     if stopped == "finished" and not driver.drove:
-        driver.say("nothing is left to do: the search has finished")
+        driver.console.print("nothing is left to do: the search has finished", highlight=False)
 
 
 def _drive_search(driver: Driver, controller: Controller) -> StopReason:
@@ -108,7 +108,9 @@ def _drive_search(driver: Driver, controller: Controller) -> StopReason:
         keep_for_finish(driver)
     used_up = driver.budgets.used_up(controller.epochs)
     if used_up is not None:
-        driver.say(f"the search is not gone on with: the {used_up} is used up; give more to go on")
+        driver.console.print(
+            f"nothing more is searched: the {used_up} is used up; give more to go on", highlight=False
+        )
         return used_up
     return driver.drive(
         Job(

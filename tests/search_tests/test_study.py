@@ -211,3 +211,21 @@ def test_a_damaged_record_is_refused_in_one_line(tmp_path: Path) -> None:
     path.write_bytes(b"this is no database at all" * 100)
     with pytest.raises(ValueError, match=r"study\.db is damaged"):
         load_study(path)
+
+
+def test_a_study_cannot_be_read_before_its_tables_are_whole(tmp_path, monkeypatch):
+    """Whoever opens a file without them makes them too, and may break the search that is doing it."""
+    path = tmp_path / "study.db"
+    manager = optuna.storages._rdb.storage._VersionManager
+    stamp, seen = manager._set_alembic_revision, []
+
+    def look(self, revision):
+        seen.append(path.exists())
+        stamp(self, revision)
+
+    monkeypatch.setattr(manager, "_set_alembic_revision", look)
+    path.with_name("study.db.new").write_text("of a search that was killed here")
+    StudyRecord("mine", "maximize", sqlite_url(path)).close()
+    assert seen == [False]
+    assert load_study(path).study_name == "mine"
+    assert not path.with_name("study.db.new").exists()
