@@ -132,6 +132,13 @@ class Controller:
         stint.update(facts)
         self.record.note(number, {**facts, "stints": self.live[number].stints})
 
+    def observe_time(self, number: int, **moments: float) -> None:
+        """Take note of when a running stint began (`begin`) or was last heard of (`end`), by the engine's
+        clock: seconds since 1970.
+        """
+        self.live[number].stints[-1].update(moments)
+        self.record.note(number, {"stints": self.live[number].stints})
+
     def report(self, number: int, row: Mapping[str, Any], score: float) -> bool:
         """Take in one epoch of a trial: its report as numbers, and its score; returns whether to go on.
 

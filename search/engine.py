@@ -136,6 +136,7 @@ class Engine:
         if work is None:
             return "finished" if self.controller.finished else "none"
         self.work[ray_id] = work
+        self.controller.observe_time(work.trial, begin=time.time())
         return self.make_stint(work)
 
     def result(self, ray_id: str, result: Mapping[str, Any]) -> bool:
@@ -145,6 +146,7 @@ class Engine:
             return False
         if "storage" in result:
             raise StorageError(result["storage"])  # ends the search; the trial stays unfinished
+        self.controller.observe_time(work.trial, end=time.time())
         if "infeasible" in result:
             self.controller.ended(work.trial, infeasible=result["infeasible"])
             return self._close(ray_id)
@@ -167,6 +169,7 @@ class Engine:
         work = self.work.get(ray_trial.trial_id)
         if work is None:
             return
+        self.controller.observe_time(work.trial, end=time.time())
         error = _error_of(ray_trial)
         text = _ANSI_COLOURS.sub("", str(error))
         if isinstance(error, WorkerUsedUpError):

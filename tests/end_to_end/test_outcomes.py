@@ -115,6 +115,15 @@ def test_a_worker_that_dies_is_no_outcome(trials: Trials) -> None:
     assert 1 in trial.intermediate_values
 
 
+def test_every_stint_says_when_it_began_and_ended_and_no_two_share_the_slot(trials: Trials) -> None:
+    stints = [stint for trial in trials.values() for stint in trial.user_attrs.get("stints", ())]
+    times = sorted((stint["begin"], stint["end"]) for stint in stints)
+    moments = [moment for pair in times for moment in pair]
+    assert moments == sorted(moments)
+    for stint in stints:
+        assert sum(stint.get("seconds", {}).values()) <= stint["end"] - stint["begin"]
+
+
 def test_infeasible_configurations_do_not_count_as_trained(results: Results, trials: Trials) -> None:
     assert set(trials) == {
         "healthy", "weak", "nan", "large", "out_of_memory", "raises", "dies_once", "better",

@@ -217,6 +217,23 @@ def test_an_epoch_repeated_after_a_crash_keeps_its_first_value() -> None:
     assert controller.epochs == 2
 
 
+def test_times_that_an_engine_observes_stay_with_the_stint() -> None:
+    controller = make()
+    work = controller.next_work()
+    assert work is not None
+    controller.observe_time(work.trial, begin=100.0)
+    controller.observe(work.trial, {"node": "one"}, {"training": 2.0})
+    controller.observe_time(work.trial, end=103.0)
+    controller.ended(work.trial)
+    again = controller.next_work()
+    assert again is not None
+    controller.observe_time(again.trial, begin=200.0)
+    assert controller.record.trial(work.trial).user_attrs["stints"] == [
+        {"from_epoch": 0, "begin": 100.0, "seconds": {"training": 2.0}, "node": "one", "end": 103.0},
+        {"from_epoch": 0, "begin": 200.0},
+    ]
+
+
 def test_infeasible_proposals_do_not_count_and_too_many_end_the_search() -> None:
     controller = make(
         trials=3, limit=lambda config: ("too large" if config["x"] < 0.5 else None, {"parameters": 1})
