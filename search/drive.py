@@ -159,4 +159,5 @@ class Driver:
             folder=job.folder(work.trial).resolve(),
             identity=identity(work.config, job.task, job.dataset.fingerprint, self.code),
             precision=settings.precision,
+            params=job.record.trial(work.trial).params,
         )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from trainables.config import Task, TrialConfig
 from trainables.precision import PrecisionChoice
@@ -32,6 +33,8 @@ class Stint:
     identity: str
     """Hash of configuration, data and code; a checkpoint with another one is never loaded."""
     precision: PrecisionChoice
+    params: dict[str, Any] = field(default_factory=dict)
+    """The parameters of the space that the configuration was made of, to be shown beside its curves."""
 
     def __str__(self) -> str:
         # Ray builds names from configurations; this keeps them short

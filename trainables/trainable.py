@@ -19,6 +19,7 @@ from trainables import checkpoint
 from trainables.compiler import without_compiler
 from trainables.data import Dataset
 from trainables.device import DeviceData, fits, pick_device, place, prepare_device
+from trainables.hparams import session_end, session_start
 from trainables.memory import give_back_freed_memory, keep_freed_memory, own_bytes
 from trainables.precision import choose_precision
 from trainables.stint import Stint
@@ -149,6 +150,8 @@ class Trainable(tune.Trainable):
             self.writer = EventsWriter(str(order.folder / "events"), f".{order.stint:03d}")
             # TensorBoard forgets this step and later ones of an earlier stint
             self._write_event(self.training.epoch + 1, session_log=SessionLog(status=SessionLog.START))
+            # at a step that is never forgotten
+            self._write_event(0, summary=session_start(f"trial {order.trial}", order.params, time.time()))
         self.last_checkpoint = time.monotonic()
         self.checkpoint_seconds = 0.0
         # one at its end has nothing to train: it gives its last report again
@@ -162,6 +165,8 @@ class Trainable(tune.Trainable):
         self.checkpoint_seconds = 0.0
         with writing(order.folder):
             self._show(report)
+            if report.epoch == order.task.max_epochs:
+                self._write_event(0, summary=session_end(time.time()))
             if report.epoch in order.checkpoint_epochs or overdue:
                 self._save(training, order)
         return row

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
 from trainables import checkpoint
 from trainables import trainable as trainable_module
@@ -351,7 +352,36 @@ def events(folder: Path) -> list[tuple[str, int, float]]:
         (value.tag, event.step, value.simple_value)
         for event in all_events(folder)
         for value in event.summary.value
+        if not value.HasField("metadata")
     ]
+
+
+def hparams(folder: Path) -> list[tuple[int, str, HParamsPluginData]]:
+    """Step, name and content of what is there for TensorBoard's HParams tab."""
+    return [
+        (event.step, value.tag, HParamsPluginData.FromString(value.metadata.plugin_data.content))
+        for event in all_events(folder)
+        for value in event.summary.value
+        if value.metadata.plugin_data.plugin_name == "hparams"
+    ]
+
+
+def test_parameters_of_the_space_can_be_read_in_tensorboard(worker, order, folder):
+    worker(order(params={"rate": 0.5, "norm": "batch", "flip": True, "crop": 4})).train()
+    ((step, tag, content),) = hparams(folder)
+    assert (step, tag) == (0, "_hparams_/session_start_info")
+    info = content.session_start_info
+    assert info.group_name == "trial 7"
+    found = {name: getattr(value, value.WhichOneof("kind")) for name, value in info.hparams.items()}
+    assert found == {"rate": 0.5, "norm": "batch", "flip": True, "crop": 4.0}
+
+
+def test_tensorboard_hears_of_the_end_after_the_last_epoch_only(worker, order, folder):
+    one = worker(order())
+    steps(one, 3)
+    assert len(hparams(folder)) == 1
+    one.train()
+    assert [tag for _, tag, _ in hparams(folder)][1:] == ["_hparams_/session_end_info"]
 
 
 def test_every_report_can_be_read_in_tensorboard_at_once(worker, order, folder):
