@@ -17,7 +17,7 @@ def epochs_of(run: Path) -> list[Epoch]:
     for file in sorted(run.glob("trials/*/events*")):
         for event in _events(file):
             values = {value.tag: value.simple_value for value in event.summary.value}
-            if values:
+            if "seconds" in values:
                 began = event.wall_time - values["seconds"]
                 found.append(Epoch(file.parent.name, began, event.wall_time, values["val_accuracy"]))
     return found

@@ -93,8 +93,12 @@ class _Stage:
     def __init__(self, driver: Driver, kind: Literal["confirm", "refit"]) -> None:
         self.driver, self.kind = driver, kind
         search, prepared = driver.search.study, driver.prepared
-        direction = prepared.settings.direction if kind == CONFIRM else "minimize"
-        self.record = open_record(prepared, f"{search.study_name}/{kind}", direction)
+        name, settings = f"{search.study_name}/{kind}", prepared.settings
+        if kind == CONFIRM:
+            metric = f"validation {settings.metric}"
+            self.record = open_record(prepared, name, settings.direction, metric)
+        else:
+            self.record = open_record(prepared, name, "minimize", "training loss")
         self.known: dict[int, str] = {}
         """What the training of each trial is called."""
         for trial in self.record.trials():

@@ -39,15 +39,22 @@ def search_record(prepared: Prepared, *, resume: bool) -> StudyRecord:
             "first": prepared.transfer.first,
         }
     )
+    record.name_metric(f"validation {prepared.settings.metric}")
     record.add_imported(prepared.transfer.trials)
     record.set_attributes({BEGUN: True})
     return record
 
 
-def open_record(prepared: Prepared, name: str, direction: Literal["maximize", "minimize"]) -> StudyRecord:
-    """The record of a further study of the run, made where it is not there yet."""
+def open_record(
+    prepared: Prepared, name: str, direction: Literal["maximize", "minimize"], metric: str
+) -> StudyRecord:
+    """The record of a further study of the run, made where it is not there yet; `metric` names its values."""
     url = study_url(prepared)
     storage = open_storage(url)
     known = optuna.get_all_study_names(storage)
     storage.engine.dispose()
-    return StudyRecord.reopen(url, name) if name in known else StudyRecord(name, direction, url)
+    if name in known:
+        return StudyRecord.reopen(url, name)
+    record = StudyRecord(name, direction, url)
+    record.name_metric(metric)
+    return record

@@ -6,6 +6,7 @@ storage, by this process alone. What is on disk is always a study that Optuna's 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, get_args
 
@@ -74,6 +75,15 @@ class StudyRecord:
             self.study.set_user_attr(key, value)
             if self._disk is not None:
                 self._disk.storage.set_study_user_attr(self._disk.study_id, key, value)
+
+    def name_metric(self, name: str) -> None:
+        """Say what a trial's value is, where Optuna's own tools show it."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            self.study.set_metric_names([name])
+            if self._disk is not None:
+                saved = optuna.load_study(study_name=self.study.study_name, storage=self._disk.storage)
+                saved.set_metric_names([name])
 
     def ask(
         self,

@@ -229,3 +229,9 @@ def test_a_study_cannot_be_read_before_its_tables_are_whole(tmp_path, monkeypatc
     assert seen == [False]
     assert load_study(path).study_name == "mine"
     assert not path.with_name("study.db.new").exists()
+
+
+def test_what_a_value_is_can_be_read_by_optunas_own_tools(stored, tmp_path):
+    stored.name_metric("validation accuracy")
+    assert stored.study.metric_names == ["validation accuracy"]
+    assert load_study(tmp_path / "study.db").metric_names == ["validation accuracy"]
