@@ -31,7 +31,7 @@ def trials_table(study: optuna.Study) -> pd.DataFrame:
     trials = ranked(study)
     columns: dict[str, list[Any]] = {name: [] for name in (*FACTS, *DETAILS)}
     for rank, trial in trials:
-        for name, value in _facts(rank, trial).items():
+        for name, value in trial_facts(trial, rank).items():
             columns[name].append(value)
     for name in dict.fromkeys(name for _, trial in trials for name in trial.params):
         column = f"parameter.{name}" if name in columns else name
@@ -65,7 +65,8 @@ def _score(trial: optuna.trial.FrozenTrial) -> float | None:
     return score if math.isfinite(score) else None
 
 
-def _facts(rank: int | None, trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
+def trial_facts(trial: optuna.trial.FrozenTrial, rank: int | None = None) -> dict[str, Any]:
+    """What a row of a table says of a trial, by the names of `FACTS` and `DETAILS`."""
     noted = trial.user_attrs
     return {
         "rank": rank,
@@ -109,7 +110,7 @@ def best_document(study: optuna.Study, top: int, confirmed: Sequence[Confirmed] 
     rows = []
     wanted = {one.trial for one in confirmed}
     for rank, trial in ranked(study):
-        facts = _facts(rank, trial)
+        facts = trial_facts(trial, rank)
         if (rank is not None and rank <= top) or facts["baseline"] or trial.number in wanted:
             row = {shown: facts[name] for shown, name in zip(SHOWN, FACTS, strict=True)}
             rows.append({**row, "config": {name: _plain(value) for name, value in trial.params.items()}})

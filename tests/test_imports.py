@@ -86,7 +86,8 @@ def test_no_package_imports_tests_or_benchmarks():
 
 def test_nothing_imports_a_command():
     verbs = {f"search.{verb}" for verb in VERBS}
-    assert verbs & MODULES >= {"search.run", "search.export", "search.evaluate", "search.predict"}
+    commands = ("run", "export", "evaluate", "predict", "report")
+    assert verbs & MODULES >= {f"search.{command}" for command in commands}
     assert offences(lambda module, name: name not in verbs) == []
 
 
@@ -112,7 +113,7 @@ CHILD = """
 import atexit, os, runpy, sys
 def report():
     # what is heavy shows up as a top-level package
-    print("HEAVY", *sorted({"torch", "torchvision", "ray", "sklearn"} & set(sys.modules)), file=sys.stderr)
+    print("HEAVY", *sorted({"torch", "torchvision", "ray", "sklearn", "plotly", "matplotlib"} & set(sys.modules)), file=sys.stderr)
 atexit.register(report)
 module = sys.argv.pop(1)
 sys.argv[0] = module
@@ -159,6 +160,8 @@ MOST_SECONDS, TRIES = 1.5, 3
         (["search.predict", "--help"], 0, "--top"),
         (["search.predict", "none", "image.png"], 2, "none does not exist"),
         (["search.predict", "none", "--tops", "3"], 2, "--tops"),
+        (["search.report", "--help"], 0, "report.html"),
+        (["search.report", "none"], 2, "none/study.db does not exist"),
     ],
 )
 def test_answer_that_needs_no_data_comes_at_once(tmp_path, words, status, expected):
