@@ -113,7 +113,8 @@ CHILD = """
 import atexit, os, runpy, sys
 def report():
     # what is heavy shows up as a top-level package
-    print("HEAVY", *sorted({"torch", "torchvision", "ray", "sklearn", "plotly", "matplotlib"} & set(sys.modules)), file=sys.stderr)
+    heavy = {"torch", "torchvision", "ray", "sklearn", "plotly", "matplotlib"}
+    print("HEAVY", *sorted(heavy & set(sys.modules)), file=sys.stderr)
 atexit.register(report)
 module = sys.argv.pop(1)
 sys.argv[0] = module
