@@ -28,8 +28,9 @@ from trainables.config import Task, TrialConfig
 from trainables.data import Dataset, load_dataset
 from trainables.device import pick_device, place, prepare_device
 from trainables.memory import keep_freed_memory
+from trainables.optimizer import make_optimizer
 from trainables.precision import PrecisionChoice, choose_precision
-from trainables.training import Training, make_optimizer
+from trainables.training import Training
 
 NETWORKS = ("plain", "speedrun")
 EPOCHS = 1000

@@ -88,7 +88,7 @@ def train_configured(
     import torch
 
     from benchmarks.bare_loop import BareLoop
-    from trainables.training import make_optimizer
+    from trainables.optimizer import make_optimizer
 
     torch.set_num_threads(1)
     chosen = suggest(optuna.trial.FixedTrial(dict(config)), task_of(data, epochs))  # type: ignore[arg-type]  # it has suggest_*

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from search.settings import UsageError
+from trainables.config import Task
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
     from spaces import Space
-    from trainables.config import Task
 
 FIRST = 5
 """How many of the earlier search's best configurations are trained first."""
@@ -59,7 +59,7 @@ def transfer_from(path: Path, space: Space, task: Task, metric: str, hashes: Map
         for name, same in (
             ("data set", document["hashes"]["data"] == hashes["data"]),
             ("training code", document["hashes"]["code"] == hashes["code"]),
-            ("task", document["task"] == asdict(task)),
+            ("task", Task(**document["task"]) == task),
             ("metric", document["settings"]["metric"] == metric),
         )
         if not same

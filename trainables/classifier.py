@@ -62,7 +62,9 @@ class Classifier:
         parts = [
             self.model(normalize(batch.to(device), mean, std)).float().softmax(1).cpu()
             # a copy, for torch takes no view from back to front
-            for batch in torch.from_numpy(images.copy()).split(_BATCH)
+            for batch in torch.from_numpy(images.copy()).split(
+                min(_BATCH, self.config.model.evaluation_batch)
+            )
         ]
         return torch.cat(parts).numpy()
 

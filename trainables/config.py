@@ -31,7 +31,7 @@ def require(condition: bool, message: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What is to be learnt: the facts of a data set that a network or a space depends on."""
+    """What is to be learnt: the facts of a data set, and from where, that a network or a space depends on."""
 
     image_size: int
     """Height and width of an image, in pixels."""
@@ -43,6 +43,10 @@ class Task:
     """Images in the training part."""
     max_epochs: int
     """Epochs of a trial trained to the end; the schedule spans them."""
+    weights: str = "imagenet"
+    """What pretrained networks begin with: none (random values), imagenet, or the hash of a file."""
+    architectures: tuple[str, ...] = ()
+    """Pretrained networks that there are such weights for; empty: all."""
 
     def __post_init__(self) -> None:
         require(self.image_size >= 1, f"image_size must be at least 1 pixel, but is {self.image_size}")
@@ -50,6 +54,8 @@ class Task:
         require(self.classes >= 2, f"classes must be at least 2, but is {self.classes}")
         require(self.train_images >= 1, f"train_images must be at least 1, but is {self.train_images}")
         require(self.max_epochs >= 1, f"max_epochs must be at least 1, but is {self.max_epochs}")
+        require(bool(self.weights), "weights must be none, imagenet or the hash of a file, but are ''")
+        object.__setattr__(self, "architectures", tuple(self.architectures))  # JSON has lists only
 
 
 @runtime_checkable
@@ -60,9 +66,28 @@ class InitializedFromData(Protocol):
         """Take normalized training images, shape (images, channels, height, width), float32."""
 
 
+@runtime_checkable
+class InStages(Protocol):
+    """A network with a head and, before it, stages that can be frozen (a pretrained one)."""
+
+    trained: int
+    """How many stages are not frozen, the last ones."""
+
+    def stages(self) -> list[list[nn.Module]]:
+        """The modules of each stage, from the image to the head; the head is in none of them."""
+
+    def train_stages(self, count: int) -> None:
+        """Train the head and the last `count` stages, and freeze the stages before them."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig(ABC):
     """What a network is. A subclass is a frozen dataclass of plain values beside the network it builds."""
+
+    @property
+    def evaluation_batch(self) -> int:
+        """Images that are scored at once; fewer for a network whose maps take much memory."""
+        return 500
 
     @abstractmethod
     def build(self, task: Task) -> nn.Module:
@@ -129,6 +154,29 @@ class AugmentConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FineTuneConfig:
+    """How the pretrained stages of a network are trained beside its new head; by default, like the head."""
+
+    backbone_rate: float = 1.0
+    """Learning rate of the last stage before the head, as a share of the head's."""
+    layer_decay: float = 1.0
+    """Learning rate of each stage as a share of the next one's (Howard & Ruder, 2018): the first stages
+    hold what all images have in common."""
+    unfreeze_over: float = 0.0
+    """Share of the training, from its beginning, in which stages start to train one after the other, those
+    next to the head first (gradual unfreezing, Howard & Ruder, 2018); 0: all from the first epoch."""
+
+    def __post_init__(self) -> None:
+        for name in ("backbone_rate", "layer_decay"):
+            share = getattr(self, name)
+            require(0 < share <= 1, f"{name} must be a share above 0 and up to 1, but is {share}")
+        require(
+            0 <= self.unfreeze_over <= 1,
+            f"unfreeze_over must be a share in [0, 1], but is {self.unfreeze_over}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrialConfig:
     """Everything that decides how one trial trains, but for its seed and the data."""
 
@@ -145,6 +193,8 @@ class TrialConfig:
     averaging: Averaging = "none"
     """Weights that are scored: the last ones, or their exponential moving average; lookahead
     (Zhang et al., 2019) also puts the average back into training every five steps."""
+    fine_tune: FineTuneConfig = FineTuneConfig()
+    """How pretrained stages are trained; only a network that has stages takes another than the default."""
 
     def __post_init__(self) -> None:
         require(
@@ -166,8 +216,13 @@ def require_choice(field: str, value: str, choices: Any) -> None:
 
 
 def to_json(config: TrialConfig) -> dict[str, Any]:
-    """A configuration as JSON types; the network's class goes under `model.type` as `module:Class`."""
+    """A configuration as JSON types; the network's class goes under `model.type` as `module:Class`.
+
+    `fine_tune` is left out where it is the default, as in documents from before there was any.
+    """
     document = dataclasses.asdict(config)
+    if config.fine_tune == FineTuneConfig():
+        del document["fine_tune"]
     kind = type(config.model)
     document["model"] = {"type": f"{kind.__module__}:{kind.__qualname__}", **document["model"]}
     return document
@@ -190,6 +245,7 @@ def from_json(document: dict[str, Any]) -> TrialConfig:
             model=kind(**{key: _tuples(value) for key, value in model.items()}),
             optimizer=OptimizerConfig(**parts.pop("optimizer")),
             augment=AugmentConfig(**parts.pop("augment")),
+            fine_tune=FineTuneConfig(**parts.pop("fine_tune", {})),
             **{key: parts.pop(key) for key in ("batch_size", "label_smoothing", "averaging")},
             **parts,  # what is left is unknown, and refused
         )

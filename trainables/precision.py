@@ -21,6 +21,11 @@ _PROBE_STEPS = 3
 _chosen: dict[tuple[ModelConfig, Task, int, str], Precision] = {}
 
 
+def autocast(device: torch.device, precision: Precision) -> torch.autocast:
+    """The context in which a network computes in `precision`."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
 def bf16_hardware(device: torch.device) -> bool:
     """Whether `device` multiplies bf16 in hardware."""
     if device.type == "cuda":
@@ -60,7 +65,7 @@ def _time_steps(
     times = []
     for _ in range(_PROBE_STEPS + 1):
         start = time.perf_counter()
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        with autocast(device, precision):
             loss = functional.cross_entropy(net(images), labels)
         loss.backward()
         float(loss.detach())  # waits for the device

@@ -10,17 +10,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn import functional
 
 from trainables import augment, metrics
 from trainables.averaging import WeightAverage, scored_weights
 from trainables.batches import RawBatch, raw_batches
-from trainables.config import InitializedFromData, OptimizerConfig, Task, TrialConfig
+from trainables.config import InitializedFromData, Task, TrialConfig
 from trainables.device import DeviceData, DevicePart
-from trainables.precision import Precision
+from trainables.features import FeatureCache
+from trainables.fine_tuning import GradualUnfreezing
+from trainables.optimizer import make_optimizer, set_rate
+from trainables.precision import Precision, autocast
 from trainables.schedule import learning_rate
 from trainables.seeding import derive_seed
+from trainables.weights import NO_WEIGHTS, Weights, initialize
 
 EVALUATION_BATCH = 500
 INITIALIZATION_PIXELS = 5_000_000
@@ -64,8 +67,20 @@ class Training:
     """
 
     def __init__(
-        self, config: TrialConfig, task: Task, data: DeviceData, *, seed: int, precision: Precision = "fp32"
+        self,
+        config: TrialConfig,
+        task: Task,
+        data: DeviceData,
+        *,
+        seed: int,
+        precision: Precision = "fp32",
+        weights: Weights = NO_WEIGHTS,
+        features: FeatureCache | None = None,
     ) -> None:
+        """`weights` for a pretrained network; `features` that trials on the same data share.
+
+        Raises ValueError where the network does not fit the task, or is to begin with other weights.
+        """
         self.config, self.task, self.data = config, task, data
         self.seed, self.precision = seed, precision
         self.device = data.device
@@ -76,12 +91,28 @@ class Training:
         self.steps = self.steps_per_epoch * task.max_epochs
 
         torch.manual_seed(derive_seed(seed, "weights"))
-        self.model = config.model.build(task).to(self.device).to(memory_format=torch.channels_last)
+        model = config.model.build(task)
+        initialize(model, config.model, weights)
+        self.model = model.to(self.device).to(memory_format=torch.channels_last)
         self._initialize_from_data()
-        self.optimizer = make_optimizer(config.optimizer, self.model)
+        self.optimizer = make_optimizer(config.optimizer, self.model, config.fine_tune)
         self.average = (
             None if config.averaging == "none" else WeightAverage(config.averaging, self.model, self.steps)
         )
+        self.unfreezing = (
+            GradualUnfreezing(self.model, config.fine_tune, task.max_epochs)
+            if config.fine_tune.unfreeze_over > 0
+            else None
+        )
+        self.features = features or FeatureCache()
+        self._choose_inputs()
+
+    def _choose_inputs(self) -> None:
+        """Train the network on images, or its head alone on what a frozen backbone makes of them."""
+        features = self.features.features(self.model, self.config, self.data, self.precision, self.seed)
+        self.on_features = features is not None
+        self.inputs = features or self.data
+        self.network: Any = self.model.head if self.on_features else self.model
 
     def _initialize_from_data(self) -> None:
         modules = [m for m in self.model.modules() if isinstance(m, InitializedFromData)]
@@ -124,7 +155,7 @@ class Training:
 
     def _train_epoch(self) -> tuple[float, float, float]:
         """Mean loss, accuracy, and the last learning rate."""
-        config, part = self.config, self.data.train
+        config, part = self.config, self.inputs.train
         # what is dropped and what is drawn for the images must not follow from each other
         torch.manual_seed(derive_seed(self.seed, "dropout", self.epoch))
         epoch_seed = derive_seed(self.seed, "epoch", self.epoch)
@@ -132,14 +163,15 @@ class Training:
         host = np.random.default_rng(epoch_seed)
         order = torch.randperm(len(part.labels), generator=generator, device=self.device)
 
+        if self.unfreezing is not None:
+            self.unfreezing.begin(self.epoch)
         self.model.train()
         loss_sum = torch.zeros((), device=self.device)
         hits = torch.zeros((), device=self.device, dtype=torch.int64)
         step, rate = self.epoch * self.steps_per_epoch, 0.0
         for raw in raw_batches(part, order.tensor_split(self.steps_per_epoch), self.device):
             rate = learning_rate(config.optimizer, step, self.steps)
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
+            set_rate(self.optimizer, rate)
             images, labels = self._augmented(raw, generator), raw.labels
             share = augment.mixup_share(config.augment.mixup, host) if config.augment.mixup else 1.0
             if share < 1.0:
@@ -147,7 +179,7 @@ class Training:
                 images = images.lerp(images[partners], 1.0 - share)
 
             with self._autocast():
-                logits = self.model(images).float()
+                logits = self.network(images).float()
             loss = self._loss(logits, labels)
             if share < 1.0:
                 loss = share * loss + (1.0 - share) * self._loss(logits, labels[partners])
@@ -164,6 +196,8 @@ class Training:
         return total_loss / len(part.labels), total_hits / len(part.labels), rate
 
     def _augmented(self, raw: RawBatch, generator: torch.Generator) -> torch.Tensor:
+        if self.on_features:
+            return raw.images[raw.index]
         settings = self.config.augment
         batch = augment.take_batch(raw.images, raw.index, settings, generator)
         images = augment.normalize(batch, self.data.mean, self.data.std)
@@ -173,7 +207,7 @@ class Training:
         return functional.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+        return autocast(self.device, self.precision)
 
     def _scores(self) -> tuple[float, float, float]:
         """Mean loss, accuracy and macro F1 on validation."""
@@ -187,7 +221,7 @@ class Training:
             assert self.average is not None
             self.average.swap()
         try:
-            return self._evaluate(self.data.val)
+            return self._evaluate(self.inputs.val)
         finally:
             if swap:
                 assert self.average is not None
@@ -197,14 +231,15 @@ class Training:
     def _evaluate(self, part: DevicePart) -> tuple[float, torch.Tensor]:
         self.model.eval()
         classes = self.task.classes
+        batch = min(EVALUATION_BATCH, self.config.model.evaluation_batch)
         confusion = torch.zeros(classes, classes, dtype=torch.int64, device=self.device)
         loss_sum = torch.zeros((), device=self.device)
-        for images, labels in zip(
-            part.images.split(EVALUATION_BATCH), part.labels.split(EVALUATION_BATCH), strict=True
-        ):
-            normal = augment.normalize(images.to(self.device), self.data.mean, self.data.std)
+        for images, labels in zip(part.images.split(batch), part.labels.split(batch), strict=True):
+            inputs = images.to(self.device)
+            if not self.on_features:
+                inputs = augment.normalize(inputs, self.data.mean, self.data.std)
             with self._autocast():
-                logits = self.model(normal).float()
+                logits = self.network(inputs).float()
             loss_sum += functional.cross_entropy(logits, labels, reduction="sum")
             metrics.add_to_confusion(confusion, labels, logits.argmax(1))
         return float(loss_sum) / len(part.labels), confusion.cpu()
@@ -227,35 +262,10 @@ class Training:
     def load(self, state: dict[str, Any]) -> None:
         """Go on from `state()` of the same configuration, data and seed."""
         self.epoch = state["epoch"]
-        self.precision = state["precision"]
+        if self.precision != state["precision"]:
+            self.precision = state["precision"]
+            self._choose_inputs()
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
             self.average.load(state["average"])
-
-
-def make_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """The optimizer over the trainable parameters; biases and norms (one dimension) are not decayed."""
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
-    match config.name:
-        case "sgd":
-            return torch.optim.SGD(
-                groups,
-                lr=config.learning_rate,
-                momentum=config.momentum,
-                nesterov=config.momentum > 0,
-                fused=True,
-            )
-        case "adam":
-            return torch.optim.Adam(
-                groups, lr=config.learning_rate, betas=(config.momentum, 0.999), fused=True
-            )
-        case "adamw":
-            return torch.optim.AdamW(
-                groups, lr=config.learning_rate, betas=(config.momentum, 0.999), fused=True
-            )

@@ -1,3 +1,4 @@
+import io
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -82,3 +83,17 @@ def data(dataset: Dataset) -> DeviceData:
 @pytest.fixture(scope="session")
 def task(dataset: Dataset) -> Task:
     return Task(image_size=SIZE, classes=CLASSES, train_images=len(dataset.train), max_epochs=4)
+
+
+def _through_a_file(state: dict[str, Any]) -> dict[str, Any]:
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    loaded: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    return loaded
+
+
+@pytest.fixture(scope="session")
+def through_a_file() -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Writes a training's state and reads it again, as a checkpoint does."""
+    return _through_a_file

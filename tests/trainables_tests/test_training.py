@@ -12,7 +12,8 @@ from trainables.config import ModelConfig, OptimizerConfig, Task, TrialConfig
 from trainables.data import Dataset, merged
 from trainables.device import DeviceData, place
 from trainables.models.cnn import CnnConfig
-from trainables.training import EpochReport, Training, make_optimizer
+from trainables.optimizer import make_optimizer
+from trainables.training import EpochReport, Training
 
 CPU = torch.device("cpu")
 EVERYTHING_ON = {"flip": True, "crop": 1, "cutout": 3, "mixup": 0.5}

@@ -11,7 +11,7 @@ import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from trainables.data.dataset import DataError, ProgressFactory
 
@@ -26,16 +26,17 @@ class DownloadError(DataError):
 
 def download(
     url: str,
-    md5: str,
+    checksum: str,
     target: Path,
     progress: ProgressFactory,
     *,
+    algorithm: Literal["md5", "sha256"] = "md5",
     connect_seconds: float = CONNECT_SECONDS,
 ) -> None:
     """Fetch `url` (http or https; proxies as the environment says) to `target`, complete or not at all.
 
-    Raises DownloadError, within about `connect_seconds` where nobody answers, and for an MD5 sum other than
-    `md5`.
+    Raises DownloadError, within about `connect_seconds` where nobody answers, and for a sum of this
+    `algorithm` that does not begin with `checksum`.
     """
     advice = f"; place {target.name} in {target.parent}"
     try:
@@ -45,10 +46,12 @@ def download(
             tempfile.TemporaryDirectory(prefix="partial-", dir=target.parent) as folder,
         ):
             partial = Path(folder) / target.name
-            found = _receive(response, partial, f"Downloading {target.name}", progress)
-            if found != md5:
+            digest = hashlib.new(algorithm, usedforsecurity=False)
+            found = _receive(response, partial, f"Downloading {target.name}", progress, digest)
+            if not found.startswith(checksum):
+                name = {"md5": "MD5", "sha256": "SHA-256"}[algorithm]
                 raise DownloadError(
-                    f"what came from {url} has MD5 {found}, expected {md5}; deleted it{advice}"
+                    f"what came from {url} has {name} {found}, expected {checksum}; deleted it{advice}"
                 )
             partial.replace(target)
     except (OSError, http.client.HTTPException) as error:
@@ -78,8 +81,9 @@ def _connect(url: str, seconds: float) -> Any:
     return answer
 
 
-def _receive(response: Any, path: Path, description: str, progress: ProgressFactory) -> str:
-    digest = hashlib.md5(usedforsecurity=False)
+def _receive(
+    response: Any, path: Path, description: str, progress: ProgressFactory, digest: hashlib._Hash
+) -> str:
     expected = int(response.headers.get("Content-Length") or 0)
     received = 0
     with path.open("wb") as file, progress(description, expected) as bar:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trainables.config import ModelConfig, Task
+from trainables.models.pretrained import PretrainedConfig
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 
@@ -27,23 +29,19 @@ def count_parameters(config: ModelConfig, task: Task) -> int:
 
 
 def output_shape(config: ModelConfig, task: Task, *, batch: int = 2) -> tuple[int, ...]:
-    """Shape of what the network makes of `batch` blank images of the task. No random number is drawn.
-
-    On the CPU: the meta device would do, but the first activation there makes torch load its compiler,
-    which takes longer than many such passes.
-    """
+    """Shape of what the network makes of `batch` blank images of the task. No random number is drawn."""
     import torch
 
-    images = torch.zeros(batch, task.channels, task.image_size, task.image_size)
-    with torch.random.fork_rng(devices=()), torch.no_grad():
+    with _measured_on(config), torch.random.fork_rng(devices=()), torch.no_grad():
+        images = torch.zeros(batch, task.channels, task.image_size, task.image_size)
         return tuple(config.build(task).eval()(images).shape)
 
 
 def count_macs(config: ModelConfig, task: Task) -> int:
     """Multiply-adds of the convolutions and linear layers for one image, in one pass forward.
 
-    Time follows them closely, on one kind of layer and one machine. On the CPU, as `output_shape`; what a
-    network of a user's own does outside such layers is not counted.
+    Time follows them closely, on one kind of layer and one machine. What a network of a user's own does
+    outside such layers is not counted.
     """
     import torch
     from torch import nn
@@ -55,10 +53,21 @@ def count_macs(config: ModelConfig, task: Task) -> int:
         assert isinstance(module.weight, torch.Tensor)
         total += output.numel() * module.weight[0].numel()
 
-    with torch.random.fork_rng(devices=()), torch.inference_mode():
+    with _measured_on(config), torch.random.fork_rng(devices=()), torch.inference_mode():
         network = config.build(task).eval()
         for module in network.modules():
             if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear):
                 module.register_forward_hook(add)
         network(torch.zeros(1, task.channels, task.image_size, task.image_size))
     return total
+
+
+def _measured_on(config: ModelConfig) -> torch.device:
+    """Where to look at a network: the meta device computes shapes alone, whatever an image costs.
+
+    Its first activation makes torch load its compiler, which takes longer than many passes of a small network
+    on the CPU; torchvision has loaded it already. A network of a user's own may do what needs values.
+    """
+    import torch
+
+    return torch.device("meta" if isinstance(config, PretrainedConfig) else "cpu")
