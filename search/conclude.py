@@ -42,6 +42,8 @@ def announce(prepared: Prepared, console: Console) -> None:
         + (f" and {slots.gpus:g} GPU" if slots.gpus else ""),
         f"run     {prepared.folder.path}",
     ]
+    if prepared.space.architectures:
+        lines.append(f"weights {prepared.weights.note or 'none: pretrained networks begin from scratch'}")
     if prepared.transfer.note:
         lines.append(f"start   {prepared.transfer.note}")
     if isinstance(settings.max_macs, int):

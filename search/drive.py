@@ -130,6 +130,7 @@ class Driver:
             job.dataset,
             lambda work: self._stint(job, work),
             job.score,
+            weights=self.prepared.weights,
             device=settings.device,
             budgets=self.budgets,
             on_step=on_step,

@@ -28,6 +28,7 @@ from trainables.data import Dataset
 from trainables.stint import Stint
 from trainables.storage import StorageError
 from trainables.trainable import Trainable, WorkerUsedUpError
+from trainables.weights import NO_WEIGHTS, Weights
 
 StopReason = Literal["finished", "interrupted"] | UsedUp
 AHEAD_SECONDS = 1.0
@@ -45,6 +46,7 @@ class Engine:
         make_stint: Callable[[Work], Stint],
         score: Callable[[Mapping[str, Any]], float],
         *,
+        weights: Weights = NO_WEIGHTS,
         device: str = "auto",
         budgets: Budgets | None = None,
         on_step: Callable[[], None] = lambda: None,
@@ -54,7 +56,7 @@ class Engine:
 
         `on_step` is called many times a second, `on_end` with the number of each trial that has ended.
         """
-        self.controller, self.slots, self.dataset = controller, slots, dataset
+        self.controller, self.slots, self.dataset, self.weights = controller, slots, dataset, weights
         self.make_stint, self.score = make_stint, score
         self.device, self.budgets = device, budgets or Budgets()
         self.on_step, self.on_end = on_step, on_end
@@ -78,6 +80,7 @@ class Engine:
                 tune.with_parameters(
                     _with_resources(self.slots),
                     data=self.dataset,
+                    weights=self.weights,
                     device=self.device,
                     threads=self.slots.cpus,
                     gpus=self.slots.gpus,

@@ -59,7 +59,7 @@ def search(
 
 def _search(prepared: Prepared, console: Console, ray_is_up: Callable[[], None], *, resume: bool) -> Results:
     folder = prepared.folder
-    known = hashes(prepared.space.module, prepared.dataset)
+    known = hashes(prepared.space.module, prepared.dataset, prepared.task.weights)
     if not resume:
         make_folder(prepared, known)
     lock = DriverLock(folder)

@@ -36,13 +36,13 @@ def store_bytes() -> int:
     return int(MOST_SHARE * (free if available is None else min(free, available)))
 
 
-def check_room(dataset: Dataset, room: int | None = None) -> None:
+def check_room(dataset: Dataset, room: int | None = None, weights: int = 0) -> None:
     """Raise UsageError, with the figures and the way out, where the data set does not fit the object store.
 
-    `room` in bytes; None is what this machine has.
+    `room` in bytes, None is what this machine has; `weights` in bytes lie there too.
     """
     room = store_bytes() if room is None else room
-    needed, room = data_bytes(dataset), max(0, room - USED_BY_RAY)
+    needed, room = data_bytes(dataset), max(0, room - USED_BY_RAY - weights)
     if needed > room:
         size, count = dataset.train.images.shape[1], len(dataset.train) + len(dataset.val)
         fits = int(size * (room / needed) ** 0.5)

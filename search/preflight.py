@@ -21,9 +21,14 @@ from search.transfer import Transfer, transfer_from
 from spaces import Space, check_space, load_space, misfits
 from trainables.config import Task
 from trainables.data import Dataset, ProgressFactory, check_name, load_dataset
+from trainables.data.dataset import silent
+from trainables.weights import NO_WEIGHTS, Weights, check_weights, load_weights
 
 CPU_MACS_A_PIXEL = 100_000
 """Eight times those of a plain CNN, a fifth of those of a ResNet18 made for images of 32 pixels."""
+CPU_PRETRAINED_MACS = 600_000_000
+"""What an image may cost on a CPU with pretrained networks, which see it larger than it is: a ResNet18 at up
+to 128 px, a DenseNet121 at 96, every MobileNet; what is left out would take hours for an epoch."""
 LEAST_FREE_BYTES = 500 * 2**20
 DASHBOARD_NEEDS = ("aiohttp", "aiohttp_cors", "opencensus")
 
@@ -45,6 +50,8 @@ class Prepared:
     folder: RunFolder
     transfer: Transfer = field(default_factory=Transfer)
     """What is taken over from an earlier run."""
+    weights: Weights = NO_WEIGHTS
+    """For pretrained networks; `task.weights` is their name."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,8 @@ def check_request(settings: Settings, *, resume: bool = False) -> Request:
     if settings.start_from is not None and not resume:
         saved_document(RunFolder(settings.start_from), "--start-from")
     check_name(settings.dataset, settings.data_dir)
+    if space.architectures:
+        check_weights(settings.weights)
     try:
         if settings.name != "auto" and not resume:
             _check_new(RunFolder(settings.storage / settings.name))
@@ -94,6 +103,11 @@ def prepare(request: Request, progress: ProgressFactory | None = None) -> Prepar
     Raises UsageError, DataError or SpaceError; nothing is left behind but the data cache.
     """
     settings, space, slots = request.settings, request.space, request.slots
+    weights = load_weights(
+        settings.weights, space.architectures, data_dir=settings.data_dir, progress=progress or silent
+    )
+    if space.architectures and settings.weights not in ("imagenet", "none"):
+        settings = replace(settings, weights=str(Path(settings.weights).expanduser().resolve()))
     dataset = load_dataset(
         settings.dataset,
         data_dir=settings.data_dir,
@@ -102,18 +116,22 @@ def prepare(request: Request, progress: ProgressFactory | None = None) -> Prepar
         seed=settings.seed,
         progress=progress,
     )
-    check_room(dataset)
+    check_room(dataset, weights=weights.nbytes)
     if settings.dataset == "auto":
         settings = replace(settings, dataset=dataset.name)  # the one that a repetition has to read
     if settings.max_macs == "auto":
-        limit = None if slots.gpus else CPU_MACS_A_PIXEL * dataset.train.images.shape[1] ** 2
-        settings = replace(settings, max_macs=limit)
+        limit = CPU_MACS_A_PIXEL * dataset.train.images.shape[1] ** 2
+        if space.architectures:
+            limit = max(limit, CPU_PRETRAINED_MACS)
+        settings = replace(settings, max_macs=None if slots.gpus else limit)
     assert isinstance(settings.max_epochs, int)
     task = Task(
         image_size=dataset.train.images.shape[1],
         classes=len(dataset.class_names),
         train_images=len(dataset.train),
         max_epochs=settings.max_epochs,
+        weights=weights.name,
+        architectures=tuple(weights.states) or space.architectures,
     )
     skipped = misfits(space, task) if settings.baselines else {}
     baselines = {name: space.baselines[name] for name in space.baselines if name not in skipped}
@@ -127,11 +145,11 @@ def prepare(request: Request, progress: ProgressFactory | None = None) -> Prepar
     folder = RunFolder(settings.storage / name)
     transfer = Transfer()
     if settings.start_from is not None and not (request.resume and has_begun(folder, settings.study_storage)):
-        known = hashes(space.module, dataset)
+        known = hashes(space.module, dataset, task.weights)
         transfer = transfer_from(settings.start_from, space, task, settings.metric, known)
     if not settings.baselines:
         baselines = {}
-    return Prepared(settings, space, baselines, skipped, dataset, task, slots, folder, transfer)
+    return Prepared(settings, space, baselines, skipped, dataset, task, slots, folder, transfer, weights)
 
 
 def _with_defaults(settings: Settings, machine: Machine) -> Settings:

@@ -33,6 +33,7 @@ CHANGEABLE = frozenset(
         "max_concurrent",
         "device",
         "data_dir",
+        "weights",
         "retries",
         "confirm",
         "confirm_top",
@@ -44,7 +45,8 @@ CHANGEABLE = frozenset(
         "study_storage",
     }
 )
-"""Settings that a resume may change: budgets, resources, what is shown, and where a database is now."""
+"""Settings that a resume may change: budgets, resources, what is shown, and where a database is now; also
+where weights are, for their hash must be the same."""
 
 HEARTBEAT_SECONDS = 10.0
 STALE_SECONDS = 60.0
@@ -88,12 +90,31 @@ def check_changes(saved: Settings, asked: Settings) -> None:
             )
 
 
-def hashes(space: str, dataset: Dataset) -> dict[str, str]:
-    """What must be the same for trials of two sittings to be comparable; `space` is its module."""
+def hashes(space: str, dataset: Dataset, weights: str = "none") -> dict[str, str]:
+    """What must be the same for trials of two sittings to be comparable.
+
+    `space` is its module, `weights` what pretrained networks begin with (see `Task.weights`).
+    """
     from trainables.checkpoint import code_hash
 
-    source = hashlib.sha256(inspect.getsource(sys.modules[space]).encode()).hexdigest()[:16]
-    return {"data": dataset.fingerprint, "space": source, "code": code_hash(*own_modules(space))}
+    sources = [inspect.getsource(module) for module in _of_space(sys.modules[space])]
+    return {
+        "data": dataset.fingerprint,
+        "space": hashlib.sha256("".join(sources).encode()).hexdigest()[:16],
+        "code": code_hash(*own_modules(space)),
+        "weights": weights,
+    }
+
+
+def _of_space(module: ModuleType) -> list[ModuleType]:
+    """The module of a space, and those that it has something from in package `spaces`; in that order."""
+    found = [module]
+    for one in found:
+        values = vars(one).values()
+        names = {str(getattr(value, "__module__", getattr(value, "__name__", ""))) for value in values}
+        others = [sys.modules.get(name) for name in sorted(names) if name.startswith("spaces.")]
+        found += [other for other in others if other is not None and other not in found]
+    return found
 
 
 def check_unchanged(prepared: Prepared) -> Prepared:
@@ -102,13 +123,14 @@ def check_unchanged(prepared: Prepared) -> Prepared:
     Raises UsageError naming what is not as it was: data, space, or training code.
     """
     document = saved_document(prepared.folder)
-    before = document["hashes"]
+    before = {"weights": "none", **document["hashes"]}  # a run from before there were any
     names = {
         "data": f"the data set {prepared.dataset.name}",
         "space": f"the space {prepared.space.name}",
         "code": "the training code",
+        "weights": f"the weights {prepared.settings.weights}",
     }
-    now = hashes(prepared.space.module, prepared.dataset)
+    now = hashes(prepared.space.module, prepared.dataset, prepared.task.weights)
     changed = [names[key] for key, value in now.items() if before.get(key) != value]
     if changed:
         raise UsageError(

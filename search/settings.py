@@ -40,6 +40,10 @@ class DataSettings:
     """Height and width in pixels that images are resized to; auto keeps that of the data set."""
     val_fraction: float = 0.1
     """Share of the training part that validates, unless the data set has a val/ folder."""
+    weights: str = "imagenet"
+    """What pretrained networks begin with: imagenet (downloaded once), none (random values), or the path of a
+    state dict (.pth, .safetensors) for one of the space's networks, or of a folder with a file for each,
+    called as the network is: resnet18.pth. Only spaces of pretrained networks look at it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +82,8 @@ class SearchSettings:
     """Refuse networks with more parameters than this, without training them."""
     max_macs: int | Auto | None = "auto"
     """Refuse networks that multiply and add more often than this for an image; auto is 100,000 a pixel on a
-    CPU, where the costliest would take most of the time, and None on GPUs."""
+    CPU, where the costliest would take most of the time, with pretrained networks 600 million if that is
+    more, and None on GPUs."""
     baselines: bool = False
     """First train the configurations known beforehand that the space names."""
     confirm: bool = True

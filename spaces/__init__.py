@@ -4,8 +4,10 @@ A space is a module with
 
     def suggest(trial: optuna.Trial, task: Task) -> TrialConfig
     BASELINES: dict[str, dict[str, Any]] = {}          (optional)
+    ARCHITECTURES: tuple[str, ...] = ()                (optional)
 
-where a baseline maps each parameter that `suggest` asks for to its value.
+where a baseline maps each parameter that `suggest` asks for to its value, and ARCHITECTURES names the
+pretrained networks in the space (see `trainables.models.pretrained`), for which the driver gets weights.
 """
 
 from spaces.check import check_space, misfits

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from spaces.space import Space, SpaceError, describe
 from trainables.config import Task, TrialConfig, from_json, to_json
+from trainables.models.pretrained import ARCHITECTURES, PretrainedConfig
 
 if TYPE_CHECKING:
     import optuna
@@ -79,9 +80,26 @@ def _try(space: Space, task: Task, trial: optuna.Trial, what: str) -> None:
         raise SpaceError(
             f"{space.name}: suggest must return a TrialConfig, but returns {type(config).__name__} for {what}"
         )
-    problem = _network_problem(config, task, file)
+    problem = _weights_problem(space, config, task) or _network_problem(config, task, file)
     if problem:
         raise SpaceError(f"{space.name}: {what} {problem}; its parameters are {trial.params}")
+
+
+def _weights_problem(space: Space, config: TrialConfig, task: Task) -> str:
+    model = config.model
+    if not isinstance(model, PretrainedConfig) or model.weights == "none":
+        return ""
+    if model.architecture not in space.architectures:
+        return (
+            f"begins with pretrained weights, which are only at hand for what the module says by "
+            f"ARCHITECTURES = ({model.architecture!r},)"
+        )
+    if model.weights != task.weights or model.architecture not in (task.architectures or ARCHITECTURES):
+        return (
+            f"is a {model.architecture} that begins with weights {model.weights}, but at hand are "
+            f"{task.weights} for {', '.join(task.architectures)}: ask task.weights and task.architectures"
+        )
+    return ""
 
 
 def _network_problem(config: TrialConfig, task: Task, file: str | None) -> str:

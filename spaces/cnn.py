@@ -7,15 +7,14 @@ inclusive.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any
 
-from trainables.config import AugmentConfig, OptimizerConfig, OptimizerName, ScheduleName, Task, TrialConfig
+from spaces.choices import augmentation, batch_size, choice
+from trainables.config import OptimizerConfig, OptimizerName, ScheduleName, Task, TrialConfig
 from trainables.models.cnn import CnnConfig, Downsample, DownsampleAt, Padding
 
 if TYPE_CHECKING:
     import optuna
-
-Choice = TypeVar("Choice")
 
 MAX_WIDTH = 512
 """Channels at which stages stop to grow, as in VGG (Simonyan & Zisserman, 2015)."""
@@ -29,18 +28,11 @@ def suggest(trial: optuna.Trial, task: Task) -> TrialConfig:
     return TrialConfig(
         model=model,
         optimizer=_optimizer(trial, normalized=model.norm == "batch"),
-        augment=_augment(trial, task.image_size),
-        batch_size=_choice(
-            trial, "batch_size", *(size for size in (64, 128, 256, 512) if size <= max(64, task.train_images))
-        ),
+        augment=augmentation(trial, task.image_size),
+        batch_size=batch_size(trial, task, 64, 128, 256, 512),
         label_smoothing=trial.suggest_float("label_smoothing", 0.0, 0.2, step=0.1),
-        averaging=_choice(trial, "averaging", "none", "ema", "lookahead"),
+        averaging=choice(trial, "averaging", "none", "ema", "lookahead"),
     )
-
-
-def _choice(trial: optuna.Trial, name: str, *choices: Choice) -> Choice:
-    # Optuna's own signature forgets which strings they are
-    return cast("Choice", trial.suggest_categorical(name, cast("list[Any]", choices)))
 
 
 def _model(trial: optuna.Trial, task: Task) -> CnnConfig:
@@ -48,14 +40,14 @@ def _model(trial: optuna.Trial, task: Task) -> CnnConfig:
     small = sum(convs) <= 4
     widths = _widths(trial, convs, by_convolution=small and max(convs) > 1)
     downsample, at = _downsample(trial, convs)
-    whitening = _choice(trial, "whitening", False, True)
+    whitening = choice(trial, "whitening", False, True)
     # one 5x5 convolution sees what two of 3x3 do: more than one in a stage would only be expensive
-    kernel = _choice(trial, "kernel", 3, 5) if convs[-1] == 1 else 3
+    kernel = choice(trial, "kernel", 3, 5) if convs[-1] == 1 else 3
     model = CnnConfig(
         widths=widths,
         kernel=kernel,
-        norm=_choice(trial, "norm", "batch", "none"),
-        activation=_choice(trial, "activation", "relu", "gelu", "silu"),
+        norm=choice(trial, "norm", "batch", "none"),
+        activation=choice(trial, "activation", "relu", "gelu", "silu"),
         downsample=downsample,
         downsample_at=at,
         whitening=whitening,
@@ -66,11 +58,11 @@ def _model(trial: optuna.Trial, task: Task) -> CnnConfig:
     )
     # in deeper networks valid convolutions eat up the map
     if small and _fits(dataclasses.replace(model, padding="valid"), task):
-        padding: Padding = _choice(trial, "padding", "same", "valid")
+        padding: Padding = choice(trial, "padding", "same", "valid")
         model = dataclasses.replace(model, padding=padding)
     one_width = all(len(set(stage)) == 1 for stage in widths)
     if convs[-1] > 1 and one_width and model.padding == "same":
-        model = dataclasses.replace(model, residual=_choice(trial, "residual", False, True))
+        model = dataclasses.replace(model, residual=choice(trial, "residual", False, True))
     return model
 
 
@@ -98,7 +90,7 @@ def _widths(trial: optuna.Trial, convs: list[int], *, by_convolution: bool) -> t
     """Channels of each convolution, stage by stage; they grow from stage to stage or at every convolution."""
     width = trial.suggest_int("width", 16, 96, step=8)
     growth = trial.suggest_float("growth", 1.25, 2.0, step=0.25)
-    widen = _choice(trial, "widen", "stage", "convolution") if by_convolution else "stage"
+    widen = choice(trial, "widen", "stage", "convolution") if by_convolution else "stage"
     widths: list[tuple[int, ...]] = []
     for stage, count in enumerate(convs):
         done = sum(convs[:stage])
@@ -108,18 +100,18 @@ def _widths(trial: optuna.Trial, convs: list[int], *, by_convolution: bool) -> t
 
 
 def _downsample(trial: optuna.Trial, convs: list[int]) -> tuple[Downsample, DownsampleAt]:
-    downsample: Downsample = _choice(trial, "downsample", "max", "avg", "stride")
+    downsample: Downsample = choice(trial, "downsample", "max", "avg", "stride")
     if downsample == "stride" or max(convs) == 1:
         return downsample, "first"
-    at: DownsampleAt = _choice(trial, "downsample.at", "first", "last")
+    at: DownsampleAt = choice(trial, "downsample.at", "first", "last")
     return downsample, at
 
 
 def _head(trial: optuna.Trial) -> dict[str, Any]:
-    if _choice(trial, "head", "flatten", "pool") == "flatten":
+    if choice(trial, "head", "flatten", "pool") == "flatten":
         return {"head": "flatten", "dense": trial.suggest_int("head.dense", 64, 512, step=64)}
     return {
-        "head": _choice(trial, "head.pool", "avg", "max"),
+        "head": choice(trial, "head.pool", "avg", "max"),
         "logit_scale": trial.suggest_float("head.scale", 0.1, 1.0, log=True),
     }
 
@@ -133,13 +125,13 @@ def _fits(model: CnnConfig, task: Task) -> bool:
 
 
 def _optimizer(trial: optuna.Trial, *, normalized: bool) -> OptimizerConfig:
-    name: OptimizerName = _choice(trial, "optimizer", "sgd", "adam", "adamw")
+    name: OptimizerName = choice(trial, "optimizer", "sgd", "adam", "adamw")
     weight_decay = 0.0
     if name == "sgd":
         weight_decay = trial.suggest_float("sgd.weight_decay", 5e-5, 5e-3, log=True)
     elif name == "adamw":
         weight_decay = trial.suggest_float("adamw.weight_decay", 5e-3, 0.5, log=True)
-    schedule: ScheduleName = _choice(trial, "schedule", "constant", "linear", "cosine")
+    schedule: ScheduleName = choice(trial, "schedule", "constant", "linear", "cosine")
     return OptimizerConfig(
         name=name,
         learning_rate=_learning_rate(trial, name, normalized=normalized),
@@ -155,16 +147,6 @@ def _learning_rate(trial: optuna.Trial, name: OptimizerName, *, normalized: bool
     if normalized:
         return trial.suggest_float("sgd.learning_rate", 0.03, 1.0, log=True)
     return trial.suggest_float("unnormalized.sgd.learning_rate", 3e-3, 0.1, log=True)
-
-
-def _augment(trial: optuna.Trial, image_size: int) -> AugmentConfig:
-    quarter = max(1, image_size // 4)
-    return AugmentConfig(
-        flip=_choice(trial, "flip", False, True),
-        crop=trial.suggest_int("crop", 0, max(1, image_size // 8)),
-        cutout=trial.suggest_int("cutout", 0, 2 * quarter, step=quarter),
-        mixup=trial.suggest_float("mixup", 0.0, 0.4, step=0.2),
-    )
 
 
 _PLAIN: dict[str, Any] = {

@@ -11,8 +11,11 @@ from types import ModuleType
 from typing import Any
 
 from spaces.space import Space, SpaceError, describe
+from trainables.models.pretrained import ARCHITECTURES
 
-SPACES: dict[str, str] = {"cnn": "spaces.cnn"}
+SPACES: dict[str, str] = {
+    name: f"spaces.{name}" for name in ("cnn", "resnet18", "mobilenet", "densenet121", "all")
+}
 """Name to module."""
 
 
@@ -34,7 +37,19 @@ def load_space(name: str) -> Space:
         if not (isinstance(key, str) and isinstance(params, dict)):
             message = f"BASELINES must map names to dicts of parameters, but has {key!r}: {params!r}"
             raise SpaceError(f"{module.__name__}.{message}")
-    return Space(name=name, module=module.__name__, suggest=suggest, baselines=baselines)
+    architectures = getattr(module, "ARCHITECTURES", ())
+    if not isinstance(architectures, tuple | list) or not set(architectures) <= set(ARCHITECTURES):
+        raise SpaceError(
+            f"{module.__name__}.ARCHITECTURES must be a tuple of some of {', '.join(ARCHITECTURES)}, "
+            f"but is {architectures!r}"
+        )
+    return Space(
+        name=name,
+        module=module.__name__,
+        suggest=suggest,
+        baselines=baselines,
+        architectures=tuple(architectures),
+    )
 
 
 def _import(name: str) -> ModuleType:

@@ -30,6 +30,8 @@ class Space:
     """Asks the trial for each choice, and makes a configuration of them."""
     baselines: dict[str, dict[str, Any]]
     """Parameters known beforehand, by the name of their row."""
+    architectures: tuple[str, ...] = ()
+    """The pretrained networks in it, which need weights."""
 
 
 def describe(error: Exception, file: str | None) -> str:

@@ -19,12 +19,14 @@ from trainables import checkpoint
 from trainables.compiler import without_compiler
 from trainables.data import Dataset
 from trainables.device import DeviceData, fits, pick_device, place, prepare_device
+from trainables.features import FeatureCache
 from trainables.hparams import session_end, session_start
 from trainables.memory import give_back_freed_memory, keep_freed_memory, own_bytes
 from trainables.precision import choose_precision
 from trainables.stint import Stint
 from trainables.storage import StorageError, writing
 from trainables.training import EpochReport, Training
+from trainables.weights import NO_WEIGHTS, Weights
 
 MOST_GROWTH = 2**30
 """Bytes that a worker may hold between trials beyond what it held after its first one."""
@@ -46,13 +48,15 @@ class Trainable(tune.Trainable):
     training: Training | None
 
     def setup(self, config: dict[str, Any], **shared: Any) -> None:
-        """Once a worker. `shared` has `data` (a Dataset), `device` (a name), `threads` (a number), and `gpus`
-        (how many a trial has, or which share of one)."""
+        """Once a worker. `shared` has `data` (a Dataset), `device` (a name), `threads` (a number), `gpus`
+        (how many a trial has, or which share of one), and perhaps `weights` (for pretrained networks)."""
         without_compiler()
         keep_freed_memory()
         torch.set_num_threads(shared["threads"])
         torch.set_float32_matmul_precision("high")
         self.dataset: Dataset = shared["data"]
+        self.weights: Weights = shared.get("weights", NO_WEIGHTS)
+        self.features = FeatureCache()
         self.device_name: str = shared["device"]
         self.gpus: float = shared["gpus"]
         self.device_data: DeviceData | None = None
@@ -137,7 +141,13 @@ class Trainable(tune.Trainable):
             device,
         )
         self.training = Training(
-            order.config, order.task, self.device_data, seed=order.seed, precision=precision
+            order.config,
+            order.task,
+            self.device_data,
+            seed=order.seed,
+            precision=precision,
+            weights=self.weights,
+            features=self.features,
         )
         self.reports: list[dict[str, Any]] = []
         if state is not None:

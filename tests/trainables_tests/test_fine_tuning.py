@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -96,7 +97,7 @@ def test_each_stage_has_a_rate_of_its_own():
     assert {rates[id(p)] for p in network.head.parameters()} == {8.0}
     for distance, stage in enumerate(reversed(network.stages())):
         found = {rates[id(p)] for module in stage for p in module.parameters()}
-        assert found == {pytest.approx(8.0 * 0.5 * 0.1**distance)}
+        assert list(found) == pytest.approx([8.0 * 0.5 * 0.1**distance])
     assert len(rates) == len(list(network.parameters()))
     decayed = {id(p) for g in optimizer.param_groups if g["weight_decay"] for p in g["params"]}
     assert decayed == {id(p) for p in network.parameters() if p.ndim > 1}
@@ -167,15 +168,16 @@ def test_stages_that_do_not_take_part_yet_stay_as_they_are(data):
     for _ in range(3):
         training.run_epoch()
         states.append(copied(training))
-    first = [changed(before, after) for before, after in zip(states, states[1:], strict=False)]
+    first = [changed(before, after) for before, after in pairwise(states)]
     assert {name.split(".")[0] for name in first[0]} == {"head"}
     assert "backbone.features.18.0.weight" in first[1]
     assert "backbone.features.0.0.weight" not in first[1]
     assert "backbone.features.0.0.weight" in first[2]
 
 
-@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
-@pytest.mark.parametrize("averaging", ["none", "ema", "lookahead"])
+@pytest.mark.parametrize(
+    ("name", "averaging"), [("sgd", "lookahead"), ("adam", "none"), ("adamw", "none"), ("adamw", "ema")]
+)
 def test_interrupted_fine_tuning_goes_on_exactly(name, averaging, data, through_a_file):
     tuned = config(
         optimizer={"name": name, "schedule": "cosine", "warmup": 0.2},

@@ -153,7 +153,6 @@ def test_cost_is_that_of_the_size_the_network_sees():
         ("architecture", "resnet19"),
         ("unfrozen", "some"),
         ("stem", "tiny"),
-        ("weights", ""),
         ("input_size", 31),
         ("input_size", 225),
         ("dropout", 1.0),
