@@ -9,6 +9,7 @@ from torch import nn
 
 from spaces import Space, SpaceError, check_space, load_space, misfits
 from trainables.config import ModelConfig, OptimizerConfig, Task, TrialConfig
+from trainables.models.pretrained import PretrainedConfig
 
 TASK = Task(image_size=8, classes=3, train_images=100, max_epochs=2)
 
@@ -146,3 +147,34 @@ def test_baseline_that_is_no_point_is_refused_and_named_as_misfit(params, messag
 def test_unknown_baseline_lists_the_known():
     with pytest.raises(SpaceError, match="mine has no baseline two, but one"):
         check_space(GOOD, TASK, draws=1, seed=0, baselines=["two"])
+
+
+def pretrained(**model: Any) -> Any:
+    return lambda trial, task: TrialConfig(
+        model=PretrainedConfig(architecture="mobilenet_v2", input_size=32, **model),
+        optimizer=OptimizerConfig(name="sgd", learning_rate=0.1),
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "architectures", "task", "problem"),
+    [
+        ({}, (), {"weights": "none"}, r"ARCHITECTURES = \('mobilenet_v2',\)"),
+        ({}, ("resnet18",), {}, r"ARCHITECTURES = \('mobilenet_v2',\)"),
+        ({}, ("mobilenet_v2",), {"weights": "none"}, "weights imagenet, but at hand are none"),
+        ({"weights": "abc"}, ("mobilenet_v2",), {}, "weights abc, but at hand are imagenet"),
+        ({}, ("mobilenet_v2", "resnet18"), {"architectures": ("resnet18",)}, "are imagenet for resnet18"),
+    ],
+)
+def test_weights_that_will_not_be_there_are_named(model, architectures, task, problem):
+    space = dataclasses.replace(with_suggest(pretrained(**model)), architectures=architectures)
+    with pytest.raises(SpaceError, match=problem):
+        check_space(space, dataclasses.replace(TASK, **task), draws=1)
+
+
+@pytest.mark.parametrize("weights", ["none", "imagenet"])
+def test_space_of_a_pretrained_network_passes(weights):
+    space = dataclasses.replace(
+        with_suggest(pretrained(weights=weights)), architectures=("mobilenet_v2",) * (weights == "imagenet")
+    )
+    check_space(space, TASK, draws=1)

@@ -104,3 +104,16 @@ def test_module_against_the_convention_is_refused(write, source, message):
     write("mine_odd.py", source)
     with pytest.raises(SpaceError, match=message):
         load_space("mine_odd")
+
+
+def test_pretrained_networks_of_a_space_are_noted(write):
+    write("mine_nets.py", "ARCHITECTURES = ('resnet18',)\ndef suggest(trial, task): return 7")
+    assert load_space("mine_nets").architectures == ("resnet18",)
+    assert load_space("cnn").architectures == ()
+
+
+@pytest.mark.parametrize("value", ["'resnet18'", "('resnet19',)", "7"])
+def test_unknown_pretrained_networks_are_refused(write, value):
+    write("mine_odd.py", f"ARCHITECTURES = {value}\ndef suggest(trial, task): return 7")
+    with pytest.raises(SpaceError, match=r"ARCHITECTURES must be a tuple of some of resnet18, mobilenet_v2"):
+        load_space("mine_odd")
