@@ -80,7 +80,19 @@ def _search(settings: Settings, console: Console, *, resume: bool) -> Results:
 
         results = search(prepared, console, ray_is_up, resume=resume)
     conclude(results, settings, console)
+    _write_report(results, console)
     return results
+
+
+def _write_report(results: Results, console: Console) -> None:
+    """Write report.html, or say why it cannot be: nothing of the search is lost by that."""
+    from search.reporting.page import write_report
+
+    try:
+        said = f"the report is in  {write_report(results)}"
+    except (OSError, ValueError) as error:
+        said = f"no report: {error}"
+    console.print(said, highlight=False, soft_wrap=True, markup=False)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
