@@ -69,7 +69,7 @@ def finish(driver: Driver) -> StopReason:
         configurations = "configuration" if plan.top == 1 else f"{plan.top} configurations"
         stopped = confirm.drive(
             reruns(scored[: plan.top], plan.seeds, _epochs(driver)),
-            f"confirming the best {configurations} with {plan.seeds} new seeds each{smaller}",
+            f"confirming the best {configurations} with {_seeds(plan.seeds)} each{smaller}",
         )
     if stopped != "finished":
         return stopped
@@ -226,3 +226,7 @@ def _fits(driver: Driver, phases: Sequence[Sequence[Rerun]]) -> bool:
     return (budgets.seconds is None or budgets.spent_seconds + wall <= budgets.seconds) and (
         budgets.gpu_seconds is None or budgets.spent_gpu_seconds + busy <= budgets.gpu_seconds
     )
+
+
+def _seeds(count: int) -> str:
+    return "one new seed" if count == 1 else f"{count} new seeds"
