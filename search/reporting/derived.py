@@ -100,6 +100,24 @@ def last_score(trial: FrozenTrial) -> float | None:
     return trial.intermediate_values[last]
 
 
+def thinned(trials: list[FrozenTrial], most: int, maximize: bool) -> list[FrozenTrial]:
+    """At most so many trials: the best half, and of the others every so many-th. In order of number."""
+    if len(trials) <= most:
+        return trials
+    worst = -math.inf if maximize else math.inf
+
+    def goodness(trial: FrozenTrial) -> float:
+        score = last_score(trial)
+        value = score if score is not None and math.isfinite(score) else worst
+        return value if maximize else -value
+
+    ranked = sorted(trials, key=goodness, reverse=True)
+    best, others = ranked[: most // 2], sorted(ranked[most // 2 :], key=lambda trial: trial.number)
+    places = most - len(best)
+    some = [others[i * len(others) // places] for i in range(places)]
+    return sorted([*best, *some], key=lambda trial: trial.number)
+
+
 def comparable_epoch(trials: list[FrozenTrial]) -> int | None:
     """After how many epochs trials are best compared: the last that `ENOUGH` of them have reached, or else
     the first that any has. None where nothing has trained."""

@@ -16,10 +16,13 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from search.reporting import candidates, facts, repeat, tested
-from search.reporting.drawing import templates
+from search.reporting.derived import importances
+from search.reporting.drawing import Figure, templates
+from search.reporting.parameter_figures import parallel_coordinates, parameter_importance
 from search.reporting.pictures import write_pictures
 from search.reporting.record import Record, read_record
-from search.reporting.search_figures import search_figures
+from search.reporting.score_figures import curves_by_outcome, score_over_time, survivors
+from search.reporting.time_figures import slots_over_time, time_spent
 from search.reporting.winner_figures import confusion, learning_curves
 
 if TYPE_CHECKING:
@@ -91,12 +94,25 @@ def _content(record: Record) -> dict[str, Any]:
         "test_columns": tested.TEST_COLUMNS,
         "confusion": confusion(record),
         "winner_curves": learning_curves(record),
-        "search_figures": search_figures(record),
+        "search_figures": _search_figures(record),
         "command": facts.text("settings:/command", record.settings.get("command")),
         "seed": facts.text("settings:/settings/seed", record.settings.get("settings", {}).get("seed")),
         "commands": dict(repeat.commands(record)),
         "versions": repeat.versions(record),
     }
+
+
+def _search_figures(record: Record) -> list[Figure]:
+    found = importances(record.trials, record.maximize)
+    return [
+        score_over_time(record),
+        curves_by_outcome(record),
+        survivors(record),
+        slots_over_time(record),
+        parallel_coordinates(record, found),
+        parameter_importance(found),
+        time_spent(record),
+    ]
 
 
 def _digest(script: str) -> str:

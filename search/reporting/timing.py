@@ -14,6 +14,8 @@ KINDS = ("training", "validation", "setup", "checkpoint")
 PAUSE = 600.0
 """Seconds in which nothing ran at all: between two sittings of a search. They are left out."""
 
+NO_TIMES = "It cannot be drawn: the times of its stints are not on record."
+
 
 @dataclass(frozen=True)
 class Stay:
@@ -135,3 +137,10 @@ def spent(trials: list[FrozenTrial], max_epochs: int | None) -> Spent:
     busy = sum(stay.end - stay.begin for stay in known)
     slots = max(lanes(known), default=-1) + 1
     return Spent(by_kind, busy, max(0.0, slots * Clock(known).seconds - busy), saved)
+
+
+def unit_of(seconds: float) -> tuple[str, float]:
+    """What a time axis counts in, and how many seconds that is."""
+    if seconds < 180:
+        return "seconds", 1.0
+    return ("minutes", 60.0) if seconds < 3 * 3600 else ("hours", 3600.0)
