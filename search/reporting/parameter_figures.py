@@ -1,10 +1,10 @@
-"""Figures of parameters, by Optuna: which values go together, and which parameters matter."""
+"""Figures of parameters: which values go together, and which parameters matter."""
 
 from __future__ import annotations
 
 from search.reporting import facts
-from search.reporting.derived import FEW, Derived, derive, last_score, quiet, thinned
-from search.reporting.drawing import ACCENT, Figure, labels, restyle
+from search.reporting.derived import FEW, Derived, derive, last_score, thinned
+from search.reporting.drawing import ACCENT, Figure, labels, plain_figure, restyle
 from search.reporting.facts import Fact
 from search.reporting.record import Record
 from search.reporting.winner_figures import MEASURES
@@ -56,24 +56,26 @@ def parallel_coordinates(record: Record, found: tuple[Derived, dict[str, float],
 
 
 def parameter_importance(found: tuple[Derived, dict[str, float], int] | None) -> Figure:
-    """How much each parameter decides whether a trial is among the best, by Optuna."""
+    """How much each parameter decides whether a trial is among the best."""
     name, title = "importance", "Parameter importance"
     if found is None:
         return Figure(name, title, (TOO_LITTLE,))
-    from optuna.importance import PedAnovaImportanceEvaluator
-    from optuna.visualization import plot_param_importances
-
     study, values, epoch = found
-    largest = list(values)[:BARS]
-    with quiet():
-        figure = plot_param_importances(study.study, evaluator=PedAnovaImportanceEvaluator(), params=largest)
-    (bars,) = figure.data
-    shown = [study.names[short] for short in bars.y]
-    restyle(figure, height=130 + 24 * len(shown))
-    bars.marker = {"color": ACCENT}
-    bars.hovertemplate = "%{y}: %{x:.3f}<extra></extra>"
-    figure.update_xaxes(title="importance", range=[0, 1.15 * max(bars.x)])  # room for the text
-    figure.update_yaxes(title=None, tickmode="array", tickvals=list(bars.y), ticktext=labels(shown))
+    largest = dict(reversed(list(values.items())[:BARS]))  # a bar chart begins below
+    # Optuna's own figure would copy all trials for every bar
+    figure = plain_figure(height=130 + 24 * len(largest))
+    figure.add_bar(
+        orientation="h",
+        x=list(largest.values()),
+        y=labels([study.names[short] for short in largest]),
+        text=[f"{value:.2f}" if value >= 0.01 else "&lt;0.01" for value in largest.values()],
+        textposition="outside",
+        cliponaxis=False,
+        marker={"color": ACCENT},
+        hovertemplate="%{y}: %{x:.3f}<extra></extra>",
+    )
+    figure.update_xaxes(title="importance", range=[0, 1.15 * max(largest.values()) or 1])  # room for the text
+    figure.update_yaxes(type="category")
     trials = len(study.study.get_trials(deepcopy=False))
     text = (
         "By PED-ANOVA over the scores of ",

@@ -54,7 +54,7 @@ class Page(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self._inside:
             if self._script:
-                self.data[self._script] = json.loads(data)
+                self.data[self._script] = json.loads(data, parse_constant=not_json)
         elif self._open:
             self._text += data
         else:
@@ -62,6 +62,10 @@ class Page(HTMLParser):
 
     def figure(self, name: str) -> list[dict[str, Any]]:
         return self.data[f"data-{name}"]["data"]
+
+
+def not_json(word: str) -> None:
+    raise AssertionError(f"{word} is no JSON, a browser would stop at it")
 
 
 def open_page(folder: RunFolder) -> Page:
@@ -197,3 +201,8 @@ def reads_as(value: Any, text: str) -> bool:
     step = 0.5 * 10**-digits * (1 + 1e-6)
     exact = [value, value / 1e6 if "MB" in text else value * 100]
     return any(abs(number - one) <= step for one in exact) or number == float(f"{value:.4g}")
+
+
+def left_out(page: Page) -> int:
+    """How many figures could not be drawn."""
+    return sum(attributes.get("class") == "left-out" for _, attributes in page.elements)

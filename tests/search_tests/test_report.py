@@ -13,14 +13,14 @@ from typing import Any
 
 import optuna
 import pytest
-from made_up_run import add_confirmed, evaluation, make_run, report, suggest, write_evaluation
+from made_up_run import add_confirmed, evaluation, make_run, report, write_evaluation
 from PIL import Image
-from read_report import ANY_COMMAND, NO_VALUE, Page, Truth, open_page, reads_as
+from read_report import ANY_COMMAND, NO_VALUE, Page, Truth, left_out, open_page, reads_as
 
 from search.report import main
 from search.reporting import derived
-from search.reporting.page import render, write_report
-from search.reporting.record import Record, read_record
+from search.reporting.page import write_report
+from search.reporting.record import read_record
 from search.results import Results, RunFolder
 from search.tables import best_document
 
@@ -173,7 +173,7 @@ def test_importance_is_optunas_own(folder: RunFolder, page: Page) -> None:
     study, values, epoch = found
     assert epoch == 1
     (bars,) = page.figure("importance")
-    shown = dict(zip(page.data["data-importance"]["layout"]["yaxis"]["ticktext"], bars["x"], strict=True))
+    shown = dict(zip(bars["y"], bars["x"], strict=True))
     assert shown == {study.names[short]: pytest.approx(value) for short, value in values.items()}
     assert max(shown, key=lambda name: shown[name]) == "rate"
 
@@ -255,10 +255,6 @@ def test_values_with_bad_names_are_traced_as_well(hostile: RunFolder) -> None:
         known = truth.of(source)
         assert known is ANY_COMMAND or value == known or value == pytest.approx(known), source
         assert known is ANY_COMMAND or reads_as(value, text), (source, value, text)
-
-
-def left_out(page: Page) -> int:
-    return sum(attributes.get("class") == "left-out" for _, attributes in page.elements)
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "macro_f1", "loss"])
@@ -384,71 +380,6 @@ def test_a_thousand_classes_have_no_heat_map(tmp_path: Path, new_database: Calla
     assert ("key-count:/class_names", 1000, "1,000") in page.values
     assert (folder.path / "report.html").stat().st_size < 10e6
     assert (folder.path / "confusion_matrix.png").exists()
-
-
-def large_record(path: Path, trials: int, epochs: int) -> Record:
-    """A search of many trials, every one of them trained to the end."""
-    study = optuna.create_study(study_name="mine", direction="maximize")
-    asked = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    for number in range(trials):
-        trial = asked.ask()
-        suggest(trial)
-        rows = [report(trial.params, epoch) for epoch in range(1, epochs + 1)]
-        scores = {row["epoch"]: row["val_accuracy"] for row in rows}
-        begin = 1000.0 * (number // 8)
-        study.add_trial(
-            optuna.trial.create_trial(
-                value=scores[epochs],
-                params=trial.params,
-                distributions=trial.distributions,
-                intermediate_values=scores,
-                user_attrs={
-                    "outcome": "complete",
-                    "epochs": rows,
-                    "seconds": sum(row["seconds"] for row in rows),
-                    "network_parameters": 1000,
-                    "arrivals": {str(level): number for level in (1, 3, 9, 27)},
-                    "gone_on": [1, 3, 9],
-                    "stints": [
-                        {"from_epoch": 0, "begin": begin, "end": begin + 999, "seconds": {"training": 900.0}}
-                    ],
-                },
-            )
-        )
-    return Record(
-        path=path,
-        attributes={"run": "mine", "space": "cnn", "dataset": "digits", "metric": "accuracy"},
-        maximize=True,
-        trials=study.get_trials(deepcopy=False),
-        document=best_document(study, 10),
-        settings={"task": {"max_epochs": epochs}},
-        confirmed=[],
-        final_trials={"confirm": [], "refit": []},
-        evaluation=None,
-    )
-
-
-def test_a_thousand_trials_of_27_epochs_stay_below_10_megabytes(tmp_path: Path) -> None:
-    text = render(large_record(tmp_path, 1000, 27))
-    assert len(text.encode("utf-8")) < 10e6
-    page = Page(text)
-    shown = {source: value for source, value, _ in page.values}
-    drawn = {number for trace in page.figure("curves") for number in trace["customdata"]} - {None}
-    assert shown["count:curves-drawn"] == len(drawn) == 200
-    assert shown["count:trained"] == shown["count:scored"] == 1000
-    assert shown["count:lines-drawn"] == len(page.figure("parallel")) == 100
-    assert shown["count:compared-epoch"] == 27, "a hundred trials have come so far"
-    assert shown["count:compared"] == 1000
-    assert len(page.figure("slots")[0]["x"]) == 1000
-
-
-def test_the_best_curves_are_among_those_drawn(tmp_path: Path) -> None:
-    record = large_record(tmp_path, 300, 3)
-    page = Page(render(record))
-    drawn = {number for trace in page.figure("curves") for number in trace["customdata"]} - {None}
-    ranked = sorted(record.trials, key=lambda trial: -(trial.value or 0.0))
-    assert {trial.number for trial in ranked[:100]} <= drawn
-    assert len(drawn) == 200
 
 
 def test_command_writes_the_page_and_names_it(
