@@ -75,7 +75,7 @@ def tested(record: Record) -> Tested | None:
     if document is None or not document["models"]:
         return None
     place, winner = record.tested_winner or record.tested[0]
-    top_k = list(winner.get("top_k") or {})
+    top_k = [k for k in winner.get("top_k") or {} if k != "1"]  # that is the accuracy
     return Tested(
         part=facts.text("evaluation:/part", document["part"]),
         is_test=document["part"] == "test",
