@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from search.confusion_picture import draw_confusion
 from search.reporting.record import Record
-from search.reporting.winner_figures import COUNTED_CLASSES, MEASURES, NAMED_CLASSES, winner_curves
+from search.reporting.winner_figures import MEASURES, winner_curves
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,35 +29,12 @@ def write_pictures(record: Record) -> list[Path]:
     matrix, curves = record.path / "confusion_matrix.png", record.path / "learning_curves.png"
     if record.tested_winner is not None and not matrix.exists():
         assert record.evaluation is not None
-        draw_confusion(record.tested_winner[1]["confusion"], record.evaluation["class_names"], matrix)
+        draw_confusion(record.evaluation, matrix)
         written.append(matrix)
     if record.winner is not None and list(winner_curves(record, record.winner, "loss")):
         _draw_curves(record, record.winner, curves)
         written.append(curves)
     return written
-
-
-def draw_confusion(counts: Sequence[Sequence[int]], names: Sequence[str], path: Path) -> None:
-    """Draw a confusion matrix, true classes in rows. OSError where the file cannot be written."""
-    import numpy as np
-
-    matrix = np.asarray(counts)
-    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    side = min(12.0, max(4.5, 1.8 + 0.42 * len(names)))
-    figure, (axes,) = _new_figure((side, side), 1)
-    axes.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=1)  # the root lets few mistakes show
-    axes.set(xlabel="predicted", ylabel="true")
-    if len(names) <= NAMED_CLASSES:
-        shown = [_shortened(name) for name in names]
-        axes.set_xticks(
-            range(len(names)), shown, rotation=45, ha="right", rotation_mode="anchor", parse_math=False
-        )
-        axes.set_yticks(range(len(names)), shown, parse_math=False)
-    if len(names) <= COUNTED_CLASSES:
-        for (row, column), value in np.ndenumerate(matrix):
-            colour = "white" if shares[row, column] > 0.4 else "#333333"
-            axes.text(column, row, str(value), ha="center", va="center", color=colour, fontsize=8)
-    _save(figure, path)
 
 
 def _draw_curves(record: Record, number: int, path: Path) -> None:

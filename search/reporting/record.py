@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from search.final import CONFIRM, REFIT, Confirmed, confirmed, final_study
 from search.settings import UsageError
-from search.tables import best_document
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -93,7 +92,7 @@ def read_record(results: Results) -> Record:
         attributes=dict(study.user_attrs),
         maximize=study.direction.name == "MAXIMIZE",
         trials=own,
-        document=best_document(study, LEADING),
+        document=results.document(LEADING),
         settings=_read_json(results.folder, results.folder.settings.name) or {},
         confirmed=confirmed(results),
         final_trials=final,
