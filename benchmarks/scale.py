@@ -165,12 +165,12 @@ def on_ray(sampler: str, trials: int, url: str, every: int) -> list[float]:
         laps.look(controller.asked)
         record.flush()
 
-    data = cast("Dataset", None)
-    engine = search.engine.Engine(
-        controller, slots, data, make_stint, lambda row: float(row["val_accuracy"]), on_step=on_step
-    )
     idle = mock.patch.object(search.engine, "Trainable", IdleTrainable)
     with idle, local_ray(slots):
+        trainable = search.engine.make_trainable(slots, cast("Dataset", None))
+        engine = search.engine.Engine(
+            controller, slots, trainable, make_stint, lambda row: float(row["val_accuracy"]), on_step=on_step
+        )
         laps.times = [laps.clock()]
         engine.run()
     laps.look(controller.asked)

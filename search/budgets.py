@@ -44,6 +44,13 @@ class Budgets:
             return "GPU-hours"
         return None
 
+    def reason(self) -> UsedUp:
+        """Which limit is nearest, of one that leaves too little for something."""
+        if self.gpu_seconds is None:
+            return "time budget"
+        share = self.spent_gpu_seconds / self.gpu_seconds
+        return "time budget" if self.seconds and self.spent_seconds / self.seconds > share else "GPU-hours"
+
     def seconds_left(self, done: int, elapsed: float, epochs: int) -> list[float]:
         """Seconds until each limit at the pace of `done` epochs in `elapsed` seconds; `epochs` in all."""
         left = []

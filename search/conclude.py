@@ -11,10 +11,10 @@ from search.tables import (
     CONFIRMED,
     SHOWN,
     best_row,
-    confirmation,
     confirmed_rows,
     format_value,
     shown_rows,
+    verdict,
 )
 
 if TYPE_CHECKING:
@@ -107,11 +107,11 @@ def _show_confirmed(document: dict[str, Any], console: Console) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    if document["confirmed"]:
+    if document["confirmed"] or document["not_confirmed"]:
         table = Table(title="confirmed with new seeds", title_justify="left")
         for name in CONFIRMED:
             table.add_column(name, justify="left" if name in ("baseline", "seeds") else "right")
         for row in confirmed_rows(document):
             table.add_row(*(Text(value) for value in row.values()))
         console.print(table)
-    console.print(confirmation(document), highlight=False, soft_wrap=True, markup=False)
+    console.print(verdict(document), highlight=False, soft_wrap=True, markup=False)

@@ -39,7 +39,8 @@ class Controller:
     """Gives out work and takes in results.
 
     `suggest` makes a configuration of an Optuna trial; `sampler` gives the sampler for a trial number;
-    `limit` says why a configuration must not be trained, or None, with facts about it to note.
+    `limit` says why a configuration must not be trained, or None, with facts about it to note; `about` has
+    facts to note of baselines, by name.
     """
 
     def __init__(
@@ -51,10 +52,11 @@ class Controller:
         sampler: Callable[[int], optuna.samplers.BaseSampler],
         limit: Callable[[Any], tuple[str | None, Mapping[str, Any]]] | None = None,
         baselines: Mapping[str, Mapping[str, Any]] | None = None,
+        about: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         self.record, self.plan = record, plan
         self._suggest, self._sampler = suggest, sampler
-        self._limit = limit or (lambda config: (None, {}))
+        self._limit, self._about = limit or (lambda config: (None, {})), about or {}
         self.ladder = Ladder(plan.min_epochs, plan.max_epochs, plan.reduction_factor, plan.rule)
         self._sign = 1.0 if record.study.direction == optuna.study.StudyDirection.MAXIMIZE else -1.0
         saved = restore.read(record.trials(), self.ladder, self._sign)
@@ -69,6 +71,10 @@ class Controller:
         """Epochs trained by all trials together."""
         self.scores = saved.scores
         """Score of each trial at the last epoch trained, where it is a number."""
+        self.baselines: list[int] = [
+            trial.number for trial in record.trials() if trial.user_attrs.get("baseline") in (baselines or {})
+        ]
+        """Trials whose configuration was known beforehand."""
         self.recent: deque[Mapping[str, Any]] = deque(maxlen=1000)
         """The reports that came last, of whichever trial."""
         self.live: dict[int, LiveTrial] = {}
@@ -106,7 +112,8 @@ class Controller:
             rung, number = promotion
             self._go_on(number, rung)
             return self._give_out(number)
-        return self._give_out(self._new_trial()) if self._more_trials() else None
+        new = self._new_trial() if self._more_trials() else None
+        return None if new is None else self._give_out(new)
 
     def prepare(self) -> None:
         """Propose the next new trial now, while nobody waits for it, from all that is known now.
@@ -249,6 +256,8 @@ class Controller:
             self._interrupted.pop(number, None)
 
     def _more_trials(self) -> bool:
+        if self.plan.known_only:
+            return bool(self._baselines)
         if self.plan.trials is None:
             return True
         return self.asked - self.imported - self.outcomes["infeasible"] < self.plan.trials
@@ -282,9 +291,11 @@ class Controller:
         else:
             self._decide(number, rung)
 
-    def _new_trial(self) -> int:
+    def _new_trial(self) -> int | None:
         reason: str | None = None
         for _ in range(INFEASIBLE_IN_A_ROW):
+            if not self._more_trials():
+                return None  # the last one that is known may not be trained
             number = self.asked
             baseline = self._baselines.pop(0) if self._baselines else None
             sampler = self._sampler(number)
@@ -294,7 +305,10 @@ class Controller:
             self.asked, self._ahead = self.asked + 1, None
             reason, facts = self._judged(config)
             start = self._start(sampler, number) if baseline is None else 0
-            self.record.begin(number, {**facts, **({"start": start} if start else {})})
+            told = self._about.get(baseline[0], {}) if baseline is not None else {}
+            self.record.begin(number, {**facts, **told, **({"start": start} if start else {})})
+            if baseline is not None:
+                self.baselines.append(number)
             self.live[number] = LiveTrial(config, start=start)
             self._become(number, "interrupted")
             if reason is None:

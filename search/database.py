@@ -133,11 +133,17 @@ def _make_file(url: str) -> None:
 
 
 def remove_study(url: str, name: str) -> None:
-    """Remove the study called `name`, if there is one."""
+    """Remove the study called `name`, if there is one, and those that followed it."""
     storage = open_storage(url)
-    if name in optuna.get_all_study_names(storage):
-        optuna.delete_study(study_name=name, storage=storage)
+    for known in optuna.get_all_study_names(storage):
+        if _belongs(known, name):
+            optuna.delete_study(study_name=known, storage=storage)
     storage.engine.dispose()
+
+
+def _belongs(study: str, name: str) -> bool:
+    """Whether a study is that of the run called `name`, or one that followed it."""
+    return study == name or study.startswith(f"{name}/")
 
 
 def sqlite_url(path: Path) -> str:
@@ -195,8 +201,11 @@ def check_database(url: str, name: str, *, resume: bool) -> None:
         storage.engine.dispose()
     except sqlalchemy.exc.SQLAlchemyError as error:
         raise ValueError(f"--study-storage {url} cannot be used: {reason(error)}") from error
-    if name in names and not resume:
-        raise ValueError(f"--study-storage {url} has a study called {name!r} already: choose another --name")
+    taken = [known for known in names if _belongs(known, name)]
+    if taken and not resume:
+        raise ValueError(
+            f"--study-storage {url} has a study called {taken[0]!r} already: choose another --name"
+        )
 
 
 def _search_name(storage: optuna.storages.RDBStorage, place: str, name: str | None) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from search.budgets import Budgets
 from search.controller import Controller, Work
-from search.engine import Engine, StopReason, ship
+from search.engine import Engine, StopReason, make_trainable, ship
 from search.interrupts import interrupts
 from search.preflight import Prepared
 from search.progress import Progress
@@ -54,8 +54,6 @@ class Job:
     """Of a trial's training, by its number."""
     folder: Callable[[int], Path]
     """Where a trial's checkpoints go, by its number."""
-    on_begin: Callable[[Work], None] = lambda work: None
-    """Called with each stint before it is given out."""
     on_end: Callable[[int], None] = lambda number: None
     """Called with the number of each trial that has ended."""
     on_second: Callable[[], None] = lambda: None
@@ -65,8 +63,7 @@ class Job:
 class Driver:
     """Drives the studies of one run, one after another.
 
-    `search` is the record of the search, which also notes what is spent; `ray_is_up` returns when there is a
-    Ray to run on.
+    `search` is the record of the search, which also notes what is spent. Ray must have been started.
     """
 
     def __init__(
@@ -75,10 +72,8 @@ class Driver:
         search: StudyRecord,
         console: Console,
         lock: DriverLock,
-        ray_is_up: Callable[[], None],
     ) -> None:
-        self.prepared, self.search, self.console = prepared, search, console
-        self.lock, self.ray_is_up = lock, ray_is_up
+        self.prepared, self.search, self.console, self.lock = prepared, search, console, lock
         settings, known = prepared.settings, search.study.user_attrs
         self.budgets = Budgets(
             seconds=settings.budget_seconds(),
@@ -88,6 +83,7 @@ class Driver:
             spent_seconds=float(known.get("seconds", 0.0)),
             spent_gpu_seconds=float(known.get("gpu_seconds", 0.0)),
         )
+        self._made: tuple[Dataset, Any] | None = None
         self.drove = False
         """Whether anything has been trained."""
         modules = own_modules(prepared.space.module)
@@ -127,27 +123,37 @@ class Driver:
         engine = Engine(
             job.controller,
             self.prepared.slots,
-            job.dataset,
+            self._trainable(job.dataset),
             lambda work: self._stint(job, work),
             job.score,
-            weights=self.prepared.weights,
-            device=settings.device,
             budgets=self.budgets,
             on_step=on_step,
             on_end=job.on_end,
         )
-        self.ray_is_up()
         self.budgets.tick(time.monotonic(), 0.0)
         try:
             with interrupts(engine, progress.say), progress:
-                return engine.run()
+                stopped = engine.run()
+            # asked to stop in the last moment of one study: the next is not begun
+            return "interrupted" if engine.stop_requested.is_set() else stopped
         finally:
             job.record.flush(force=True)
             self.note_spent()
 
+    def _trainable(self, dataset: Dataset) -> Any:
+        """One a data set, for each puts its own copy of it where the workers get it."""
+        if self._made is None or self._made[0] is not dataset:
+            made = make_trainable(
+                self.prepared.slots,
+                dataset,
+                weights=self.prepared.weights,
+                device=self.prepared.settings.device,
+            )
+            self._made = dataset, made
+        return self._made[1]
+
     def _stint(self, job: Job, work: Work) -> Stint:
         settings = self.prepared.settings
-        job.on_begin(work)
         return Stint(
             trial=work.trial,
             stint=work.stint,

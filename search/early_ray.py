@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 
+from search.settings import UsageError
 from search.slots import Slots
 
 
@@ -14,8 +15,9 @@ from search.slots import Slots
 def early_ray(slots: Slots, *, dashboard: bool = False) -> Iterator[Callable[[], None]]:
     """`local_ray`, coming up in a thread of its own while the caller does something else.
 
-    Yields a function that returns when Ray is there, and raises what kept it from starting. A thread, since
-    importing Ray takes a second too; it lives until the end, since Ray ends with the thread that started it.
+    Yields a function that returns when Ray is there, and raises UsageError where it does not start. A
+    thread, since importing Ray takes a second too; it lives until the end, since Ray ends with the thread
+    that started it.
     """
     up: Future[None] = Future()
     leave = threading.Event()
@@ -30,7 +32,9 @@ def early_ray(slots: Slots, *, dashboard: bool = False) -> Iterator[Callable[[],
         except BaseException as error:
             if up.done():
                 raise
-            up.set_exception(error)
+            failure = UsageError(f"Ray could not be started: {_line(error)}")
+            failure.__cause__ = error
+            up.set_exception(failure)
 
     thread = threading.Thread(target=run, name="ray")
     thread.start()
@@ -39,3 +43,7 @@ def early_ray(slots: Slots, *, dashboard: bool = False) -> Iterator[Callable[[],
     finally:
         leave.set()
         thread.join()
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:400] or type(error).__name__

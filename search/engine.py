@@ -42,23 +42,21 @@ class Engine:
         self,
         controller: Controller,
         slots: Slots,
-        dataset: Dataset,
+        trainable: Any,
         make_stint: Callable[[Work], Stint],
         score: Callable[[Mapping[str, Any]], float],
         *,
-        weights: Weights = NO_WEIGHTS,
-        device: str = "auto",
         budgets: Budgets | None = None,
         on_step: Callable[[], None] = lambda: None,
         on_end: Callable[[int], None] = lambda number: None,
     ) -> None:
-        """`score` reads the score from an epoch's report.
+        """`trainable` is what `make_trainable` gives; `score` reads the score from an epoch's report.
 
         `on_step` is called many times a second, `on_end` with the number of each trial that has ended.
         """
-        self.controller, self.slots, self.dataset, self.weights = controller, slots, dataset, weights
+        self.controller, self.slots, self.trainable = controller, slots, trainable
         self.make_stint, self.score = make_stint, score
-        self.device, self.budgets = device, budgets or Budgets()
+        self.budgets = budgets or Budgets()
         self.on_step, self.on_end = on_step, on_end
         self.stop_requested = threading.Event()
         self._prepared = (-1, 0.0)  # for which trial a proposal was last made ahead, and when
@@ -77,14 +75,7 @@ class Engine:
         folder = tempfile.mkdtemp(prefix="search-tune-")
         try:
             tune.Tuner(
-                tune.with_parameters(
-                    _with_resources(self.slots),
-                    data=self.dataset,
-                    weights=self.weights,
-                    device=self.device,
-                    threads=self.slots.cpus,
-                    gpus=self.slots.gpus,
-                ),
+                self.trainable,
                 tune_config=tune.TuneConfig(
                     search_alg=_WorkSource(self),
                     scheduler=_Decisions(self),
@@ -220,10 +211,19 @@ def _error_of(ray_trial: RayTrial) -> Exception:
     return RuntimeError(Path(ray_trial.error_file).read_text(encoding="utf-8"))
 
 
-def _with_resources(slots: Slots) -> type[Trainable]:
+def make_trainable(
+    slots: Slots, dataset: Dataset, *, weights: Weights = NO_WEIGHTS, device: str = "auto"
+) -> Any:
+    """What trains on a slot. Puts data and weights into the object store, where they stay until Ray ends."""
     bundle = {"CPU": slots.cpus, **({"GPU": slots.gpus} if slots.gpus else {})}
-    chosen: type[Trainable] = tune.with_resources(Trainable, tune.PlacementGroupFactory([bundle]))
-    return chosen
+    return tune.with_parameters(
+        tune.with_resources(Trainable, tune.PlacementGroupFactory([bundle])),
+        data=dataset,
+        weights=weights,
+        device=device,
+        threads=slots.cpus,
+        gpus=slots.gpus,
+    )
 
 
 class _InMemory:

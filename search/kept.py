@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.final import final_models
+from search.final import REFIT, final_models, final_study, stage_folder
 from search.results import Results, RunFolder
 from trainables import checkpoint
 from trainables.classifier import save_classifier
-from trainables.config import TrialConfig
+from trainables.config import TrialConfig, from_json
 
 if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
     from search.controller import Controller
     from search.preflight import Prepared
 
@@ -46,13 +48,12 @@ def keep_best_model(prepared: Prepared, results: Results) -> None:
 
     Nothing where no trial has a score.
     """
-    model = next(iter(final_models(results)), None)
-    if model is not None and model.folder != results.folder.best:
-        results.folder.best.mkdir(exist_ok=True)
-        for name in ("config.json", "model.safetensors"):  # the model last: with it the folder is whole
-            temporary = results.folder.best / f"{name}.tmp"
-            shutil.copyfile(model.folder / name, temporary)
-            temporary.replace(results.folder.best / name)
+    refits = final_study(results, REFIT)
+    for trial in [] if refits is None else refits.get_trials(deepcopy=False):
+        keep_refitted(prepared, trial)  # where an earlier driver was killed before it could
+    winner = next((model for model in final_models(results) if model.winner), None)
+    if winner is not None and winner.folder != results.folder.best:
+        _copy_model(winner.folder, results.folder.best)
         return
     first = [one.trial for one in results.confirmed[:1]]
     # a trial that was cut off may be the best and have no checkpoint yet: then it is the next best
@@ -63,6 +64,28 @@ def keep_best_model(prepared: Prepared, results: Results) -> None:
             config = results.config_of(number)
             save_model(results.folder.best, prepared, state, config=config, about=about)
             return
+
+
+def keep_refitted(prepared: Prepared, trial: FrozenTrial) -> None:
+    """Write the model of a trial of the study `NAME/refit`, if it is complete and that was not done yet."""
+    folder = stage_folder(prepared.folder, REFIT, trial.number)
+    if trial.state.name != "COMPLETE" or (folder / "model.safetensors").exists():
+        return
+    state = checkpoint.load(folder)
+    if state is not None:
+        about = {"trial": trial.user_attrs["of"], "trained_on": "training and validation images"}
+        config = from_json(trial.user_attrs["config"])
+        save_model(folder, prepared, state, config=config, about=about)
+
+
+def _copy_model(source: Path, target: Path) -> None:
+    """Copy a model's folder; while it lasts there is no model rather than one of two halves."""
+    target.mkdir(exist_ok=True)
+    (target / "model.safetensors").unlink(missing_ok=True)
+    shutil.copyfile(source / "config.json", target / "config.json")
+    temporary = target / "model.safetensors.tmp"
+    shutil.copyfile(source / "model.safetensors", temporary)
+    temporary.replace(target / "model.safetensors")
 
 
 def save_model(

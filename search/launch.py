@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from search.command_line import resume_command
@@ -10,6 +10,7 @@ from search.controller import Controller, Plan
 from search.database import reason
 from search.drive import Driver, Job, score_of
 from search.engine import StopReason
+from search.final import PLAN
 from search.finish import finish, keep_for_finish
 from search.kept import KEEP_BEST, CheckpointKeeper, keep_best_model
 from search.preflight import Prepared
@@ -27,13 +28,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def search(
-    prepared: Prepared, console: Console, ray_is_up: Callable[[], None], *, resume: bool = False
-) -> Results:
+def search(prepared: Prepared, console: Console, *, resume: bool = False) -> Results:
     """Run a prepared search to its end, whatever ends it, and write everything that it leaves.
 
-    `ray_is_up` returns when there is a Ray to run it on. `resume` goes on with what the run folder holds;
-    otherwise the folder must not be there yet.
+    Ray must have been started. `resume` goes on with what the run folder holds; otherwise the folder must
+    not be there yet.
     Raises what stopped it where that was no trial's own failure; what was recorded until then is kept.
     That is StorageError, with the way to go on, where the disk of the run folder was full or failing, or
     the study's database was.
@@ -45,7 +44,7 @@ def search(
     try:
         with writing(folder):
             try:
-                return _search(prepared, console, ray_is_up, resume=resume)
+                return _search(prepared, console, resume=resume)
             except (SQLAlchemyError, StorageInternalError) as error:
                 if prepared.settings.study_storage == "auto":
                     raise  # a file: `writing` knows what a full disk looks like
@@ -57,7 +56,7 @@ def search(
         ) from error
 
 
-def _search(prepared: Prepared, console: Console, ray_is_up: Callable[[], None], *, resume: bool) -> Results:
+def _search(prepared: Prepared, console: Console, *, resume: bool) -> Results:
     folder = prepared.folder
     known = hashes(prepared.space.module, prepared.dataset, prepared.task.weights)
     if not resume:
@@ -69,7 +68,7 @@ def _search(prepared: Prepared, console: Console, ray_is_up: Callable[[], None],
             write_settings(prepared, known, folder)
         record = search_record(prepared, resume=resume)
         try:
-            _run(Driver(prepared, record, console, lock, ray_is_up), _controller(prepared, record))
+            _run(Driver(prepared, record, console, lock), _controller(prepared, record))
         finally:
             record.close()
             results = Results(folder.path)
@@ -104,14 +103,23 @@ def _drive_search(driver: Driver, controller: Controller) -> StopReason:
     keeper = CheckpointKeeper(folder, controller, max(KEEP_BEST, settings.confirm_top))
     if controller.finished:
         return "finished"
-    if settings.confirm:
-        keep_for_finish(driver)
+    looked_at = -1
+
+    def keep() -> None:
+        nonlocal looked_at
+        if settings.confirm and looked_at != controller.epochs:
+            looked_at = controller.epochs
+            keep_for_finish(driver, controller)
+
+    keep()
     used_up = driver.budgets.used_up(controller.epochs)
     if used_up is not None:
         driver.console.print(
-            f"nothing more is searched: the {used_up} is used up; give more to go on", highlight=False
+            f"nothing more is searched: the {used_up} is used up or kept for later; give more to go on",
+            highlight=False,
         )
         return used_up
+    record.set_attributes({PLAN: None})  # what an earlier sitting confirmed may not be the best any more
     return driver.drive(
         Job(
             label="",
@@ -124,7 +132,7 @@ def _drive_search(driver: Driver, controller: Controller) -> StopReason:
             seed=lambda number: derive_seed(settings.seed, "trial", number),
             folder=folder.trial,
             on_end=keeper.ended,
-            on_second=lambda: keep_for_finish(driver) if settings.confirm else None,
+            on_second=keep,
         )
     )
 

@@ -15,6 +15,8 @@ USED_BY_RAY = 100 * MEBIBYTE
 """What Ray keeps in the object store besides the data set, at most."""
 LEAST = 512 * MEBIBYTE
 """With less shared memory than this, such as the 64 MiB of a container by default, a file takes its place."""
+LEAST_OF_RAY = 80 * MEBIBYTE
+"""Ray refuses to start with much less."""
 MOST_SHARE = 0.8
 """Of what is free; the rest is for the workers."""
 
@@ -33,16 +35,17 @@ def store_bytes() -> int:
     if free < LEAST:
         free = shutil.disk_usage(tempfile.gettempdir()).free
     available = _available_bytes()
-    return int(MOST_SHARE * (free if available is None else min(free, available)))
+    return max(LEAST_OF_RAY, int(MOST_SHARE * (free if available is None else min(free, available))))
 
 
-def check_room(dataset: Dataset, room: int | None = None, weights: int = 0) -> None:
+def check_room(dataset: Dataset, room: int | None = None, *, weights: int = 0, copies: int = 1) -> None:
     """Raise UsageError, with the figures and the way out, where the data set does not fit the object store.
 
-    `room` in bytes, None is what this machine has; `weights` in bytes lie there too.
+    `room` in bytes, None is what this machine has; `weights` in bytes lie there too. `copies`: a refit takes
+    a second one, with training and validation images together.
     """
     room = store_bytes() if room is None else room
-    needed, room = data_bytes(dataset), max(0, room - USED_BY_RAY - weights)
+    needed, room = copies * data_bytes(dataset), max(0, room - USED_BY_RAY - weights)
     if needed > room:
         size, count = dataset.train.images.shape[1], len(dataset.train) + len(dataset.val)
         fits = int(size * (room / needed) ** 0.5)
@@ -64,10 +67,12 @@ def _available_bytes(
     except OSError:
         pass
     try:
-        most, used = (
-            (container / f"memory.{name}").read_text(encoding="ascii") for name in ("max", "current")
-        )
-        limits.append(max(0, int(most) - int(used)))
+        most, used = (int((container / f"memory.{name}").read_text()) for name in ("max", "current"))
+        words = (container / "memory.stat").read_text(encoding="ascii").split()
+        kinds = dict(zip(words[::2], map(int, words[1::2]), strict=False))
+        # pages of files are given up when memory is short
+        used -= kinds.get("inactive_file", 0) + kinds.get("active_file", 0)
+        limits.append(max(0, most - used))
     except (OSError, ValueError):  # `max`: no limit
         pass
     return min(limits, default=None)

@@ -116,7 +116,7 @@ def prepare(request: Request, progress: ProgressFactory | None = None) -> Prepar
         seed=settings.seed,
         progress=progress,
     )
-    check_room(dataset, weights=weights.nbytes)
+    check_room(dataset, weights=weights.nbytes, copies=2 if settings.confirm else 1)
     if settings.dataset == "auto":
         settings = replace(settings, dataset=dataset.name)  # the one that a repetition has to read
     if settings.max_macs == "auto":

@@ -35,6 +35,16 @@ class Rerun:
         return f"trial {self.of}, seed {self.seed}"
 
 
+def unlike(trials: Sequence[FrozenTrial], count: int) -> list[FrozenTrial]:
+    """The first `count` trials of which no two have the same parameters."""
+    found: dict[str, FrozenTrial] = {}
+    for trial in trials:
+        if len(found) == count:
+            break
+        found.setdefault(repr(sorted(trial.params.items())), trial)
+    return list(found.values())
+
+
 def reruns(trials: Sequence[FrozenTrial], seeds: int, max_epochs: int) -> list[Rerun]:
     """Each trial with each seed; all of them with the first seed come first."""
     return [
@@ -84,7 +94,7 @@ class Finish:
         """The next smaller one: fewer seeds, or fewer configurations where there are more of those."""
         if self.seeds > 1 and self.seeds >= self.top:
             return Finish(self.top, self.seeds - 1)
-        return Finish(self.top - 1, self.seeds if self.top > 1 else 0)
+        return Finish(self.top - 1, self.seeds)
 
     def largest(self, fits: Callable[[Finish], bool]) -> Finish:
         """This one, or the largest of the smaller ones that fits; with 0 configurations where none does."""

@@ -189,9 +189,10 @@ class Results:
 
     def document(self, top: int) -> dict[str, Any]:
         """The best `top` trials, the baselines and what was confirmed, as `search.tables` shows them."""
+        from search.final import confirmation
         from search.tables import best_document
 
-        return best_document(self.study, top, self.confirmed)
+        return best_document(self.study, top, confirmation(self))
 
     @property
     def best(self) -> dict[str, Any]:

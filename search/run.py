@@ -78,7 +78,8 @@ def _search(settings: Settings, console: Console, *, resume: bool) -> Results:
             announce(prepared, console)
         from search.launch import search  # torch and more: not before everything else has been checked
 
-        results = search(prepared, console, ray_is_up, resume=resume)
+        ray_is_up()
+        results = search(prepared, console, resume=resume)
     conclude(results, settings, console)
     _write_report(results, console)
     return results

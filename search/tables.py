@@ -7,12 +7,10 @@ import math
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import optuna
     import pandas as pd
 
-    from search.final import Confirmed
+    from search.final import Confirmation
 
 Format = Literal["md", "csv", "json", "yaml", "latex", "html"]
 FACTS = ("rank", "trial", "baseline", "outcome", "score", "epochs", "network_parameters", "seconds")
@@ -103,12 +101,14 @@ def _frame(columns: dict[str, list[Any]]) -> pd.DataFrame:
     return pd.DataFrame({name: column(values) for name, values in columns.items()})
 
 
-def best_document(study: optuna.Study, top: int, confirmed: Sequence[Confirmed] = ()) -> dict[str, Any]:
+def best_document(study: optuna.Study, top: int, confirmation: Confirmation | None = None) -> dict[str, Any]:
     """The best `top` trials, every baseline and what was confirmed, as JSON types; what the run says of
     itself first.
     """
     rows = []
-    wanted = {one.trial for one in confirmed}
+    confirmed = [] if confirmation is None else confirmation.best
+    failed = [] if confirmation is None else confirmation.failed
+    wanted = {one.trial for one in confirmed} | set(failed)
     for rank, trial in ranked(study):
         facts = trial_facts(trial, rank)
         if (rank is not None and rank <= top) or facts["baseline"] or trial.number in wanted:
@@ -131,6 +131,11 @@ def best_document(study: optuna.Study, top: int, confirmed: Sequence[Confirmed] 
             }
             for one in confirmed
         ],
+        # could not be trained with any new seed
+        "not_confirmed": failed,
+        "confirming": None
+        if confirmation is None or confirmation.ended == confirmation.planned
+        else {"ended": confirmation.ended, "planned": confirmation.planned},
         "trials": rows,
     }
 
@@ -162,16 +167,25 @@ def confirmed_rows(document: dict[str, Any]) -> list[dict[str, str]]:
             "seeds": f"{len(one['scores'])}" + (f", {one['failures']} failed" if one["failures"] else ""),
         }
         for one in document["confirmed"]
+    ] + [
+        dict.fromkeys(CONFIRMED, "-") | {"trial": str(number), "baseline": "", "seeds": "all failed"}
+        for number in document["not_confirmed"]
     ]
 
 
-def confirmation(document: dict[str, Any]) -> str:
+def verdict(document: dict[str, Any]) -> str:
     """In a sentence, whether the best configuration is known to be good or was lucky."""
+    if document["confirming"]:
+        done = "{ended} of {planned}".format(**document["confirming"])
+        return f"unconfirmed: {done} trainings with new seeds have ended"
     if not document["confirmed"]:
         return "unconfirmed: the best of many scores flatters, and none was earned again with other seeds"
     best = document["confirmed"][0]
-    mean, deviation = (format_score(best[name], document["metric"]) for name in ("mean", "deviation"))
-    return f"confirmed: trial {best['trial']} earns {mean} ± {deviation} over {len(best['scores'])} new seeds"
+    mean, seeds = format_score(best["mean"], document["metric"]), len(best["scores"])
+    if seeds == 1:
+        return f"confirmed: trial {best['trial']} earns {mean} with one new seed"
+    deviation = format_score(best["deviation"], document["metric"])
+    return f"confirmed: trial {best['trial']} earns {mean} ± {deviation} over {seeds} new seeds"
 
 
 def render(document: dict[str, Any], form: Format) -> str:
@@ -186,7 +200,7 @@ def render(document: dict[str, Any], form: Format) -> str:
         case "csv":
             return str(_wide(document).to_csv(index=False))
         case "latex":
-            parts = (_headline(document), document["note"], confirmation(document))
+            parts = (_headline(document), document["note"], verdict(document))
             caption = _latex(". ".join(filter(None, parts)))
             return str(_shown(document).to_latex(index=False, escape=True, caption=caption))
         case "html":
@@ -195,7 +209,7 @@ def render(document: dict[str, Any], form: Format) -> str:
             text = [f"# {_headline(document)}"]
             if document["note"]:
                 text.append(f"**Note:** {document['note']}")
-            text += [_sentence(confirmation(document)), _markdown(_shown(document))]
+            text += [_sentence(verdict(document)), _markdown(_shown(document))]
             if document["confirmed"]:
                 text += ["## Confirmed with new seeds", _markdown(_confirmed(document))]
             best = best_row(document)
@@ -314,5 +328,5 @@ def _page(document: dict[str, Any]) -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f"<title>{title}</title></head><body><h1>{title}</h1>{note}"
-        f"<p>{escape(_sentence(confirmation(document)))}</p>{tables}</body></html>\n"
+        f"<p>{escape(_sentence(verdict(document)))}</p>{tables}</body></html>\n"
     )

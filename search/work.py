@@ -25,6 +25,8 @@ class Plan:
     """Configurations to train; None where only time ends the search."""
     retries: int = 0
     """How often a trial that raised an exception is given out again."""
+    known_only: bool = False
+    """Train the configurations known beforehand and propose none."""
 
 
 @dataclass(frozen=True)

@@ -134,4 +134,4 @@ def runner_up_is_as_good(record: Record) -> bool:
     if len(record.confirmed) < 2:
         return False
     first, second = record.confirmed[:2]
-    return abs(first.mean - second.mean) <= first.deviation + second.deviation
+    return abs(first.mean - second.mean) <= (first.deviation or 0.0) + (second.deviation or 0.0)

@@ -82,7 +82,7 @@ def read_record(results: Results) -> Record:
     own = [trial for trial in study.get_trials(deepcopy=False) if "imported" not in trial.user_attrs]
     final = {}
     for kind in (CONFIRM, REFIT):
-        found = final_study(results.folder, kind)
+        found = final_study(results, kind)
         final[kind] = [] if found is None else found.get_trials(deepcopy=False)
     evaluation = _read_json(results.folder, "evaluation.json")
     if evaluation is not None and not isinstance(evaluation.get("models"), list):

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rich.console import Console
+from test_command import searching
 
 from search.final import CONFIRM, REFIT, final_models, final_study
 from search.results import Results
 from search.run import resume, run
 from search.settings import Settings
-from tests.end_to_end.test_command import searching
 from trainables.classifier import load_classifier
 from trainables.data import load_dataset
 
@@ -37,7 +37,7 @@ def finished(shared_ray: None, tmp_path_factory: pytest.TempPathFactory) -> tupl
 
 def test_the_best_few_are_trained_anew_and_the_best_mean_wins(finished: tuple[Results, str]) -> None:
     results, output = finished
-    study = final_study(results.folder, CONFIRM)
+    study = final_study(results, CONFIRM)
     assert study is not None
     best = results.trials["trial"].tolist()[:2]
     assert sorted((t.user_attrs["of"], t.user_attrs["seed"]) for t in study.trials) == sorted(
@@ -63,7 +63,7 @@ def test_the_best_few_are_trained_anew_and_the_best_mean_wins(finished: tuple[Re
 
 def test_the_winner_is_refitted_on_every_image_and_is_what_best_holds(finished: tuple[Results, str]) -> None:
     results, _ = finished
-    study = final_study(results.folder, REFIT)
+    study = final_study(results, REFIT)
     assert study is not None
     winner = results.confirmed[0].trial
     assert [trial.user_attrs["of"] for trial in study.trials] == [winner, winner]
@@ -84,9 +84,9 @@ def test_a_resume_does_only_what_more_seeds_ask_for(finished: tuple[Results, str
     out = Console(file=io.StringIO(), width=100)
     resume(results.folder.path, console=out)
     assert "nothing is left to do" in out.file.getvalue()  # type: ignore[attr-defined]
-    before = {trial.number: trial.value for trial in final_study(results.folder, CONFIRM).trials}  # type: ignore[union-attr]
+    before = {trial.number: trial.value for trial in final_study(results, CONFIRM).trials}  # type: ignore[union-attr]
     resume(results.folder.path, console=out, confirm_seeds=3)
-    after = final_study(results.folder, CONFIRM)
+    after = final_study(results, CONFIRM)
     assert after is not None
     assert len(after.trials) == len(before) + 2
     assert all(after.trials[number].value == value for number, value in before.items())
@@ -138,6 +138,6 @@ def test_a_driver_that_ends_while_it_confirms_goes_on_there(tmp_path: Path, numb
     assert results.stopped == "finished"
     assert [len(one.scores) for one in results.confirmed] == [2, 2]
     assert len(final_models(results)) == 2
-    study = final_study(results.folder, CONFIRM)
+    study = final_study(results, CONFIRM)
     assert study is not None
     assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 4

@@ -122,3 +122,11 @@ def run_folder(tmp_path: Path, new_database: Callable[[Path], None]) -> RunFolde
     _new_trial(record, {"lr": 0.125, "width": 7}, {1: 0.65})
     record.close()
     return folder
+
+
+@pytest.fixture
+def follow(monkeypatch):
+    """Runs train nothing and do as a script says; see `scripted_engine`."""
+    from scripted_engine import install
+
+    return install(monkeypatch)

@@ -16,6 +16,7 @@ import optuna
 
 from search.controller import Controller, Plan, Rule, Work
 from search.database import sqlite_url
+from search.final import PLAN, plan_of
 from search.results import RunFolder
 from search.sampler import samplers
 from search.study import StudyRecord
@@ -146,6 +147,8 @@ def _train(controller: Controller, slots: int, score: str, stop_after: int | Non
 
 def add_confirmed(folder: RunFolder, scores: Mapping[int, list[float]], maximize: bool = True) -> None:
     """The study `NAME/confirm`: scores of new seeds by trial of the search."""
+    search = optuna.load_study(study_name=folder.path.name, storage=sqlite_url(folder.database))
+    search.set_user_attr(PLAN, plan_of(list(scores), max(map(len, scores.values()))))
     study = optuna.create_study(
         study_name=f"{folder.path.name}/confirm",
         storage=sqlite_url(folder.database),

@@ -75,7 +75,7 @@ def prepared(**changes) -> SimpleNamespace:
     return SimpleNamespace(
         **{
             "settings": Settings(trials=16, asha="stop", max_macs=1000),
-            "space": SimpleNamespace(name="cnn"),
+            "space": SimpleNamespace(name="cnn", architectures=()),
             "dataset": SimpleNamespace(name="/data/[bold]pets", note="", train=part, val=part[:100]),
             "task": task,
             "slots": Slots(4, 2, 0.5),

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from search.early_ray import early_ray
+from search.settings import UsageError
 from search.slots import Slots
 
 ROOT = Path(__file__).parents[2]
@@ -64,7 +65,7 @@ def test_what_keeps_ray_from_starting_is_raised_where_it_is_waited_for(monkeypat
         raise RuntimeError("no room for sockets")
 
     monkeypatch.setattr("search.local_ray.local_ray", broken)
-    with early_ray(SLOTS) as ray_is_up, pytest.raises(RuntimeError, match="no room for sockets"):
+    with early_ray(SLOTS) as ray_is_up, pytest.raises(UsageError, match="not be started: no room"):
         ray_is_up()
 
 

@@ -21,6 +21,7 @@ from PIL import Image
 from search.database import sqlite_url
 from search.evaluate import main
 from search.evaluation import evaluate
+from search.final import PLAN, plan_of
 from search.results import Results, RunFolder
 from search.settings import Settings, UsageError
 from search.study import Outcome, StudyRecord
@@ -108,10 +109,14 @@ class Run:
     def refit(self, winners: int = 2) -> None:
         """The winner, trial 1, with so many seeds, then the baseline: networks of seeds 10, 11 and so on."""
         url = sqlite_url(self.folder.database)
+        search = optuna.load_study(study_name="mine", storage=url)
+        search.set_user_attr(PLAN, plan_of([1], 1))
+        confirmed = optuna.create_study(study_name="mine/confirm", storage=url, direction="maximize")
+        confirmed.add_trial(optuna.trial.create_trial(value=0.5, user_attrs={"of": 1, "seed": 0}))
         study = optuna.create_study(study_name="mine/refit", storage=url)
         for number in range(winners + 1):
             winner = number < winners
-            facts = {"of": 1 if winner else 0, "name": "" if winner else "plain", "winner": winner}
+            facts = {"of": 1 if winner else 0, "name": "" if winner else "plain"}
             trial = optuna.create_trial(value=0.0, user_attrs=facts)
             study.add_trial(trial)
             self.save(self.folder.path / "refit" / f"{number:05d}", seed=10 + number)
@@ -330,9 +335,14 @@ def test_search_that_was_cut_off_is_refused_with_the_way_on(a_run, capsys):
     assert f"--resume {a_run.folder.path}" in error
 
 
-def test_refit_that_was_cut_off_before_the_winner_is_refused(a_run, capsys):
+def test_winner_that_was_not_refitted_is_evaluated_as_the_search_left_it(a_run):
     a_run.refit(winners=0)
-    assert "has no final model" in refused(a_run, capsys)
+    document = a_run.evaluate()
+    assert [(model["folder"], model["trial"]) for model in document["models"]] == [
+        ("best", 1),
+        ("refit/00000", 0),
+    ]
+    assert not document["confirmed"]
 
 
 def test_run_without_a_complete_trial_is_refused(tmp_path, new_database, capsys):

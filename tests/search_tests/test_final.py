@@ -9,7 +9,17 @@ import optuna
 import pytest
 
 from search.database import sqlite_url
-from search.final import CONFIRM, REFIT, final_models, final_study, stage_folder
+from search.final import (
+    CONFIRM,
+    PLAN,
+    REFIT,
+    Confirmed,
+    confirmation,
+    final_models,
+    final_study,
+    plan_of,
+    stage_folder,
+)
 from search.results import Results, RunFolder
 from search.study import StudyRecord
 
@@ -44,14 +54,25 @@ def run(tmp_path: Path) -> RunFolder:
     return folder
 
 
-def confirm(run: RunFolder, scores: dict[int, list[float]], failed: tuple[int, ...] = ()) -> None:
+def confirm(
+    run: RunFolder, scores: dict[int, list[float]], failed: tuple[int, ...] = (), seeds: int | None = None
+) -> None:
     record = StudyRecord(f"mine/{CONFIRM}", "maximize", sqlite_url(run.database))
     for of, values in scores.items():
         for seed, value in enumerate(values):
             train(record, [value], name=f"trial {of}, seed {seed}", of=of, seed=seed)
     for of in failed:
-        train(record, [0.1], outcome="diverged", of=of, seed=9)
+        train(record, [0.1], outcome="diverged", of=of, seed=len(scores.get(of, [])))
     record.close()
+    plan = plan_of(sorted({*scores, *failed}), seeds or max(map(len, scores.values())))
+    search = StudyRecord.reopen(sqlite_url(run.database), "mine")
+    search.set_attributes({PLAN: plan})
+    search.close()
+
+
+def give_model(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.safetensors").touch()
 
 
 def test_the_best_mean_wins_not_the_luckiest_search_score(run: RunFolder):
@@ -72,30 +93,61 @@ def test_a_configuration_that_failed_with_a_seed_comes_after_those_that_did_not(
 
 def test_a_single_seed_has_no_deviation(run: RunFolder):
     confirm(run, {2: [0.8]})
-    assert [one.deviation for one in Results(run.path).confirmed] == [0.0]
+    assert [one.deviation for one in Results(run.path).confirmed] == [None]
+
+
+def test_a_lucky_loss_is_a_gap_above_zero_too(run: RunFolder):
+    assert Confirmed(trial=1, baseline="", search_score=0.1, scores=(0.3,), maximize=False).gap == 0.3 - 0.1
+
+
+def test_until_every_seed_has_ended_nothing_is_confirmed(run: RunFolder):
+    confirm(run, {2: [0.80, 0.82], 3: [0.9]}, seeds=2)
+    results = Results(run.path)
+    assert (confirmation(results).ended, confirmation(results).planned) == (3, 4)
+    assert results.confirmed == []
+    assert results.best["trial"] == 2, "the best of the search"
+
+
+def test_a_search_that_went_on_is_unconfirmed_whatever_was_confirmed_before(run: RunFolder):
+    confirm(run, {2: [0.80], 3: [0.9]})
+    search = StudyRecord.reopen(sqlite_url(run.database), "mine")
+    search.set_attributes({PLAN: None})
+    search.close()
+    assert Results(run.path).confirmed == []
+
+
+def test_a_configuration_that_fails_with_every_seed_is_named(run: RunFolder):
+    confirm(run, {3: [0.9]}, failed=(2,))
+    assert confirmation(Results(run.path)).failed == [2]
 
 
 def test_without_further_studies_nothing_is_confirmed_and_best_is_the_model(run: RunFolder):
     results = Results(run.path)
     assert results.confirmed == []
-    assert final_study(run, CONFIRM) is None
+    assert final_study(results, CONFIRM) is None
     assert final_models(results) == []
     run.best.mkdir()
-    (run.best / "config.json").touch()
+    (run.best / "config.json").write_text('{"about": {"trial": 3}}')
     (model,) = final_models(results)
-    assert (model.folder, model.trial, model.winner) == (run.best, 2, True)
+    assert (model.folder, model.trial, model.winner) == (run.best, 3, True), "what it says of itself"
     assert results.best["trial"] == 2
 
 
-def test_models_of_the_winner_come_first_and_those_of_an_earlier_winner_not_at_all(run: RunFolder):
-    confirm(run, {2: [0.8], 3: [0.9]})
+def refit(run: RunFolder, models: list[tuple[int, str]]) -> None:
     record = StudyRecord(f"mine/{REFIT}", "minimize", sqlite_url(run.database))
-    for of, name in ((2, ""), (0, "plain"), (3, ""), (3, "")):
+    for of, name in models:
         number, _ = record.ask(optuna.samplers.RandomSampler(seed=0), suggest)
         record.begin(number, {"of": of, "name": name})
         record.report(number, 1, 0.1)
         record.tell(number, "complete", 0.1)
+        give_model(stage_folder(run, REFIT, number))
     record.close()
+
+
+def test_models_of_the_winner_come_first_and_those_of_an_earlier_winner_not_at_all(run: RunFolder):
+    confirm(run, {2: [0.8], 3: [0.9]})
+    refit(run, [(2, ""), (0, "plain"), (3, ""), (3, ""), (3, "")])
+    (stage_folder(run, REFIT, 4) / "model.safetensors").unlink()
     models = final_models(Results(run.path))
     assert [(model.trial, model.baseline, model.winner) for model in models] == [
         (3, "", True),
@@ -103,6 +155,16 @@ def test_models_of_the_winner_come_first_and_those_of_an_earlier_winner_not_at_a
         (0, "plain", False),
     ]
     assert models[0].folder == stage_folder(run, REFIT, 2)
+
+
+def test_a_winner_that_was_not_refitted_is_what_the_search_left_of_it(run: RunFolder):
+    confirm(run, {2: [0.8], 3: [0.9]})
+    refit(run, [(0, "plain")])
+    assert final_models(Results(run.path)) == [], "a baseline alone is no winner"
+    run.best.mkdir()
+    (run.best / "config.json").write_text('{"about": {"trial": 3}}')
+    models = final_models(Results(run.path))
+    assert [(model.trial, model.winner) for model in models] == [(3, True), (0, False)]
 
 
 def test_the_search_is_found_among_the_studies_of_its_run(run: RunFolder):

@@ -77,6 +77,8 @@ def test_memory_of_a_container_counts(tmp_path):
     assert object_store._available_bytes(meminfo, group) == 500 * 1024
     (group / "memory.max").write_text("max\n")
     (group / "memory.current").write_text("1000\n")
+    (group / "memory.stat").write_text("anon 500\n")
     assert object_store._available_bytes(meminfo, group) == 500 * 1024
     (group / "memory.max").write_text("5000\n")
-    assert object_store._available_bytes(meminfo, group) == 4000
+    (group / "memory.stat").write_text("anon 100\ninactive_file 300\nactive_file 200\n")
+    assert object_store._available_bytes(meminfo, group) == 4500, "a cache of files is no use of memory"

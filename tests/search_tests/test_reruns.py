@@ -5,7 +5,7 @@ from __future__ import annotations
 import optuna
 import pytest
 
-from search.reruns import MARGIN, START_SECONDS, Finish, busy_seconds, reruns, wall_seconds
+from search.reruns import MARGIN, START_SECONDS, Finish, busy_seconds, reruns, unlike, wall_seconds
 
 
 def trial(
@@ -61,3 +61,7 @@ def test_what_does_not_fit_is_made_smaller_step_by_step():
     assert Finish(5, 1).largest(lambda plan: plan.top <= 2) == Finish(2, 1)
     assert Finish(1, 4).largest(lambda plan: plan.seeds <= 2) == Finish(1, 2)
     assert Finish(3, 3).largest(lambda plan: True) == Finish(3, 3)
+
+
+def test_the_same_configuration_is_confirmed_once():
+    assert [one.number for one in unlike(numbered(trial(4), trial(4), trial(5), trial(6)), 2)] == [0, 2]

@@ -10,20 +10,20 @@ import optuna
 import pytest
 import yaml
 
-from search.final import Confirmed
+from search.final import Confirmation, Confirmed
 from search.results import RunFolder, write_tables
 from search.study import StudyRecord
 from search.tables import (
     FACTS,
     best_document,
     best_row,
-    confirmation,
     confirmed_rows,
     format_score,
     format_value,
     render,
     shown_rows,
     trials_table,
+    verdict,
 )
 
 NOTE = "digits, not CIFAR-10: no network & 50 % of _nothing_"
@@ -287,18 +287,31 @@ def test_run_folder_gets_the_tables(various, tmp_path):
     assert len(list(csv.reader((tmp_path / "trials.csv").open(newline="")))) == 8
 
 
-CONFIRMED = [
-    Confirmed(trial=5, baseline="", search_score=0.7, scores=(0.75, 0.77)),
-    Confirmed(trial=0, baseline="plain", search_score=0.6, scores=(0.5,), failures=1),
-]
+CONFIRMED = Confirmation(
+    planned=6,
+    ended=6,
+    best=[
+        Confirmed(trial=5, baseline="", search_score=0.7, scores=(0.75, 0.77)),
+        Confirmed(trial=0, baseline="plain", search_score=0.6, scores=(0.5,), failures=1),
+    ],
+    failed=[1],
+)
 
 
 def test_the_winner_is_the_one_that_was_confirmed_best(various):
     document = best_document(various, 1, CONFIRMED)
-    assert [row["trial"] for row in document["trials"]] == [2, 5, 0, 6], "what was confirmed is in the table"
+    assert [row["trial"] for row in document["trials"]] == [2, 1, 5, 0, 6], "what was tried is in the table"
     assert best_row(document)["trial"] == 5
-    assert confirmation(document) == "confirmed: trial 5 earns 76.00 % ± 1.41 % over 2 new seeds"
-    assert confirmed_rows(document)[1]["seeds"] == "1, 1 failed"
+    assert verdict(document) == "confirmed: trial 5 earns 76.00 % ± 1.41 % over 2 new seeds"
+    seeds = [(row["trial"], row["confirmed"], row["seeds"]) for row in confirmed_rows(document)]
+    assert seeds == [("5", "76.00 %", "2"), ("0", "50.00 %", "1, 1 failed"), ("1", "-", "all failed")]
+    assert confirmed_rows(document)[1]["deviation"] == "-", "one seed has none"
+
+
+def test_what_is_still_being_confirmed_is_unconfirmed(various):
+    document = best_document(various, 1, Confirmation(planned=6, ended=4, best=[], failed=[]))
+    assert verdict(document) == "unconfirmed: 4 of 6 trainings with new seeds have ended"
+    assert best_row(document)["trial"] == 2
 
 
 @pytest.mark.parametrize("form", ["md", "latex", "html"])
@@ -312,4 +325,11 @@ def test_every_page_says_whether_the_best_was_confirmed(various, form):
 
 def test_confirmed_means_stand_beside_the_search_scores_in_a_spreadsheet(various):
     rows = list(csv.DictReader(io.StringIO(render(best_document(various, 1, CONFIRMED), "csv"))))
-    assert {row["trial"]: row["confirmed"] for row in rows} == {"2": "", "5": "0.76", "0": "0.5", "6": ""}
+    confirmed = {row["trial"]: row["confirmed"] for row in rows}
+    assert confirmed == {
+        "2": "",
+        "1": "",
+        "5": "0.76",
+        "0": "0.5",
+        "6": "",
+    }
