@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -295,3 +296,61 @@ def test_every_space_of_the_project_is_loaded_by_a_request(write):
     write("file", "")
     for name in SPACES:
         assert check_request(Settings(space=name, dataset="digits")).space.name == name
+
+
+# ---- pretrained networks
+
+
+@pytest.fixture
+def weights_file(tmp_path):
+    """A ResNet18's state dict."""
+    import torch
+
+    from trainables.models.pretrained_network import build_backbone
+
+    torch.save(build_backbone("resnet18")[0].state_dict(), tmp_path / "mine.pth")
+    return "mine.pth"
+
+
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    [
+        ("imagnet", "weights must be imagenet, none, or the path of a file, but there is no file 'imagnet'"),
+        ("file", "must be a file that ends in .pth, .pt, .safetensors, but file does not"),
+    ],
+)
+def test_wrong_weights_are_refused_before_data(write, weights, expected):
+    write("file", "")
+    assert expected in refused({"dataset": "digits", "space": "resnet18", "weights": weights})
+    check_request(Settings(dataset="digits", space="cnn", weights=weights))  # which has no use for them
+
+
+def test_weights_of_another_network_are_refused_before_data_is_read(write, weights_file, monkeypatch):
+    monkeypatch.setattr(preflight, "load_dataset", None)
+    asked = {"dataset": "digits", "space": "densenet121", "weights": weights_file}
+    assert "mine.pth does not fit densenet121: missing" in refused(asked, reading=True)
+
+
+def test_weights_are_named_in_the_task_and_found_from_anywhere(write, weights_file, tmp_path):
+    asked = Settings(dataset="digits", image_size=8, space="all", weights=weights_file, baselines=True)
+    prepared = prepare(check_request(asked))
+    assert prepared.settings.weights == str(tmp_path / "mine.pth")
+    assert prepared.task.weights == prepared.weights.name
+    assert len(prepared.task.weights) == 16
+    assert prepared.task.architectures == ("resnet18",)
+    assert prepared.baselines.keys() >= {"resnet18.final_layers", "resnet18.full"}
+    assert {name.split(".")[0] for name in prepared.skipped} >= {"mobilenet", "densenet121"}
+
+
+def test_space_without_pretrained_networks_has_no_weights(space, images):
+    images("pets", size=8)
+    prepared = prepare(check_request(Settings(space=space("linear_w"), dataset="./pets", data_dir=Path("c"))))
+    assert (prepared.task.weights, prepared.task.architectures) == ("none", ())
+    assert prepared.settings.weights == "imagenet"
+
+
+def test_pretrained_networks_may_cost_more_on_a_cpu(write):
+    write("file", "")
+    asked = Settings(dataset="digits", image_size=8, space="resnet18", weights="none")
+    assert prepare(check_request(asked)).settings.max_macs == preflight.CPU_PRETRAINED_MACS
+    assert prepare(check_request(replace(asked, max_macs=7))).settings.max_macs == 7

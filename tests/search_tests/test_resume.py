@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -86,6 +87,7 @@ def current_hashes() -> dict[str, str]:
         ({"data": "other"}, "the data set digits"),
         ({"space": "other"}, "the space cnn"),
         ({"code": "other"}, "the training code"),
+        ({"weights": "other"}, "the weights imagenet"),
     ],
 )
 def test_changed_data_space_or_code_is_refused(
@@ -178,3 +180,21 @@ def test_a_run_whose_trials_trained_does_not_go_on_without_its_record(
     else:
         with pytest.raises(UsageError, match=r"the record of .*run is not in .*study\.db"):
             check_request(settings, resume=True)
+
+
+def test_space_of_all_families_changes_with_each_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    import spaces.all
+    from search import resume
+
+    names = [module.__name__ for module in resume._of_space(spaces.all)]
+    assert names[0] == "spaces.all"
+    assert {"spaces.cnn", "spaces.resnet18", "spaces.fine_tuning", "spaces.choices"} < set(names)
+    data = SimpleNamespace(fingerprint="data")
+    before = hashes("spaces.all", data)
+    source = resume.inspect.getsource
+    monkeypatch.setattr(
+        resume.inspect,
+        "getsource",
+        lambda module: source(module) + "#" * (module.__name__ == "spaces.choices"),
+    )
+    assert hashes("spaces.all", data)["space"] != before["space"]

@@ -15,11 +15,14 @@ from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
 from trainables import checkpoint
 from trainables import trainable as trainable_module
-from trainables.config import Task, TrialConfig
+from trainables.config import OptimizerConfig, Task, TrialConfig
 from trainables.data import Dataset
+from trainables.models.pretrained import PretrainedConfig
+from trainables.models.pretrained_network import PretrainedNetwork, build_backbone
 from trainables.stint import Stint
 from trainables.trainable import Trainable, WorkerUsedUpError
 from trainables.training import Training
+from trainables.weights import Weights
 
 CLOCK = ("seconds", "validation_seconds", "images_per_second")
 
@@ -408,3 +411,41 @@ def test_epochs_trained_again_replace_their_events(worker, order, folder):
     steps(worker(order(stint=1, known_epochs=3)), 1)
     starts = [event.step for event in all_events(folder) if event.HasField("session_log")]
     assert starts == [1, 2]  # TensorBoard drops what it knows of these steps and later ones
+
+
+# ---- pretrained networks
+
+
+def test_trials_of_a_worker_share_weights_and_features(dataset, order, tmp_path, monkeypatch):
+    monkeypatch.setattr("ray.tune.trainable.trainable.DEFAULT_STORAGE_PATH", str(tmp_path / "ray"))
+    state = {name: t.numpy() for name, t in build_backbone("mobilenet_v2")[0].state_dict().items()}
+    weights = Weights(name="mine", states={"mobilenet_v2": state})
+    images: list[int] = []
+    features = PretrainedNetwork.features
+
+    def counting(network: PretrainedNetwork, batch: torch.Tensor) -> torch.Tensor:
+        images.append(len(batch))
+        return features(network, batch)
+
+    monkeypatch.setattr(PretrainedNetwork, "features", counting)
+
+    class WithWeights(Trainable):
+        def setup(self, config: dict[str, Any]) -> None:
+            super().setup(config, data=dataset, weights=weights, device="cpu", threads=1, gpus=0.0)
+
+    def head_only(trial: int, dropout: float) -> Stint:
+        model = PretrainedConfig(
+            architecture="mobilenet_v2", weights="mine", unfrozen="head", input_size=32, dropout=dropout
+        )
+        optimizer = OptimizerConfig(name="sgd", learning_rate=0.1)
+        config = TrialConfig(model=model, optimizer=optimizer)
+        return order(trial=trial, folder=tmp_path / str(trial), config=config)
+
+    one = WithWeights({"stint": head_only(1, 0.0)})
+    steps(one, 2)
+    one.reset({"stint": head_only(2, 0.5)})
+    steps(one, 1)
+    assert sum(images) == len(dataset.train) + len(dataset.val)
+    backbone = one.training.model.backbone.state_dict()
+    assert all(torch.equal(backbone[name], torch.tensor(array)) for name, array in state.items())
+    one.stop()
