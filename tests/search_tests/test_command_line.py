@@ -180,6 +180,7 @@ MANY = {
     "data_dir": st.none() | PATHS,
     "image_size": st.just("auto") | st.integers(4, 512),
     "val_fraction": st.floats(0, 1, exclude_min=True, exclude_max=True),
+    "weights": WORDS,
     "space": WORDS,
     "trials": st.just("auto") | st.integers(1, 10**6),
     "time_budget": st.sampled_from(["none", "90s", "1h30m", "45", "1.5h"]),
