@@ -14,6 +14,8 @@ from rich.console import Console
 from search.results import Results
 from trainables.data import load_test
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def found(shared_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Results:

@@ -20,6 +20,8 @@ from search.settings import Settings
 from trainables.classifier import load_classifier
 from trainables.data import load_dataset
 
+pytestmark = pytest.mark.slow  # tests/search_tests/test_finish_stages.py tries the same without training
+
 QUICK = {"space": "benchmarks.small_space", "dataset": "digits", "max_epochs": 2, "device": "cpu", "seed": 3}
 
 
@@ -111,7 +113,7 @@ def test_a_time_budget_that_is_too_short_leaves_the_search_unconfirmed(
     results = run(settings(tmp_path, trials=500, time_budget="12s"), console=out)
     text = out.file.getvalue()  # type: ignore[attr-defined]
     assert "up to half of the budget is kept for that" in text
-    assert "the budget leaves too little time to confirm anything" in text
+    assert "too little is left of the budget to confirm anything" in text
     assert results.stopped == "time budget"
     assert results.has_best
 

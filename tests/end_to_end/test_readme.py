@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-NOTEBOOK, SPACE = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+NOTEBOOK, ELSEWHERE, SPACE = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 
 def test_the_example_from_python_runs(
@@ -25,6 +25,14 @@ def test_the_example_from_python_runs(
     results, model = found["results"], found["model"]
     assert len(results.trials) == 2
     assert len(model.class_names) == 10
+
+
+def test_the_example_of_a_model_elsewhere_is_the_one_that_is_tested() -> None:
+    import trainables.classifier
+
+    lines = [line.strip() for line in ELSEWHERE.splitlines() if line.strip()]
+    documented = [line.strip() for line in str(trainables.classifier.__doc__).splitlines()]
+    assert [line for line in lines if line not in documented] == []
 
 
 @pytest.mark.slow
@@ -56,10 +64,10 @@ def test_every_option_that_the_readme_names_exists() -> None:
 
     named = set(re.findall(r"--([a-z][a-z-]+)", README.split("## Options")[1].split("## Your own space")[0]))
     known = {name.replace("_", "-") for name in defaults()} | {"config", "help", "resume"}
-    assert named <= known
+    assert {name.removeprefix("no-") for name in named} <= known
 
 
-@pytest.mark.parametrize("command", ["search.run", "search.export"])
+@pytest.mark.parametrize("command", ["search.run", "search.export", "search.evaluate", "search.predict"])
 def test_help_reads_well_and_shows_defaults(command: str) -> None:
     shown = subprocess.run(
         [sys.executable, "-m", command, "--help"], capture_output=True, text=True, check=True
