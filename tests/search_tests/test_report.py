@@ -371,6 +371,7 @@ def test_figures_that_are_missing_from_an_evaluation_are_dashes(
     assert "No image was taken for one of another class" in page.other
 
 
+@pytest.mark.slow
 def test_a_thousand_classes_have_no_heat_map(tmp_path: Path, new_database: Callable[[Path], None]) -> None:
     folder = make_run(tmp_path / "mine", new_database, trials=3)
     names = [f"class {number}" for number in range(1000)]

@@ -16,6 +16,8 @@ from search.results import Results
 pytestmark = pytest.mark.skipif(
     headless_chromium.PROGRAM is None, reason="no Chromium: install chromium to try the page in a browser"
 )
+pytestmark = pytest.mark.slow
+
 NAMES = ["<script>alert(1)</script>", "$x$ <b>bold</b>", "猫と犬", "n" * 200]
 
 
