@@ -13,11 +13,12 @@ from made_up_run import evaluation, make_run, write_evaluation
 from search.reporting.page import write_report
 from search.results import Results
 
-pytestmark = pytest.mark.skipif(
-    headless_chromium.PROGRAM is None, reason="no Chromium: install chromium to try the page in a browser"
-)
-pytestmark = pytest.mark.slow
-
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        headless_chromium.PROGRAM is None, reason="no Chromium: install chromium to try the page in a browser"
+    ),
+]
 NAMES = ["<script>alert(1)</script>", "$x$ <b>bold</b>", "猫と犬", "n" * 200]
 
 
