@@ -13,15 +13,10 @@ import argparse
 import time
 from typing import Any
 
-import optuna
-import torch
-
-from spaces import cnn
-from trainables.compiler import without_compiler
-from trainables.config import Task
+from benchmarks.training_process import prepare_process, task_of
+from spaces import cnn, fixed_trial
 from trainables.data import load_dataset
-from trainables.device import pick_device, place, prepare_device
-from trainables.memory import keep_freed_memory
+from trainables.device import place
 from trainables.precision import choose_precision
 from trainables.training import Training
 
@@ -49,21 +44,11 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
     options = parser.parse_args()
-    without_compiler()
-    keep_freed_memory()
-    torch.set_num_threads(1)
-    torch.set_float32_matmul_precision("high")
-    device = pick_device(options.device)
-    prepare_device(device, 1.0)
+    device = prepare_process(options.device)
     data = load_dataset(options.dataset)
-    task = Task(
-        image_size=data.train.images.shape[1],
-        classes=len(data.class_names),
-        train_images=len(data.train),
-        max_epochs=options.epochs,
-    )
+    task = task_of(data, options.epochs)
     params = changed(cnn.BASELINES[options.baseline], options.set)
-    config = cnn.suggest(optuna.trial.FixedTrial(params), task)  # type: ignore[arg-type]  # it has suggest_*
+    config = cnn.suggest(fixed_trial(params), task)
     precision = choose_precision(options.precision, config.model, task, config.batch_size, device)
     placed = place(data, device)
     clock = time.process_time if device.type == "cpu" else time.perf_counter

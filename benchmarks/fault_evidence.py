@@ -71,7 +71,7 @@ def trained_epochs(file: Path) -> list[int]:
             break
         event = Event.FromString(content[at + 12 : at + 12 + length])
         at += 16 + length
-        if event.HasField("summary"):
+        if event.HasField("summary") and event.step:  # step 0 tells of the configuration
             epochs.append(event.step)
     return epochs
 

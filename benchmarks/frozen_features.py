@@ -15,13 +15,12 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from trainables.compiler import without_compiler
+from benchmarks.training_process import prepare_process, task_of
 from trainables.config import OptimizerConfig, Task, TrialConfig
 from trainables.data import Dataset, load_dataset
-from trainables.device import DeviceData, pick_device, place, prepare_device
+from trainables.device import DeviceData, place
 from trainables.features import FeatureCache
-from trainables.memory import keep_freed_memory
-from trainables.models.pretrained import ARCHITECTURES, PretrainedConfig
+from trainables.models.pretrained import ARCHITECTURES, Architecture, PretrainedConfig
 from trainables.precision import choose_precision
 from trainables.training import Training
 
@@ -38,10 +37,12 @@ def seconds(
     return time.perf_counter() - began
 
 
-def row(architecture: str, size: int, task: Task, data: DeviceData, device: torch.device) -> dict[str, float]:
+def row(
+    architecture: Architecture, size: int, task: Task, data: DeviceData, device: torch.device
+) -> dict[str, float]:
     """Seconds of a trial by what becomes of its features, and the gain over computing them each time."""
     model = PretrainedConfig(
-        architecture=architecture,  # type: ignore[arg-type]  # one of the names
+        architecture=architecture,
         weights="none",
         unfrozen="head",
         input_size=size,
@@ -85,18 +86,9 @@ def main() -> None:
     parser.add_argument("--architectures", nargs="+", default=ARCHITECTURES, choices=ARCHITECTURES)
     parser.add_argument("--device", default="auto")
     chosen = parser.parse_args()
-    without_compiler()
-    keep_freed_memory()
-    device = pick_device(chosen.device)
-    prepare_device(device, 1.0)
+    device = prepare_process(chosen.device, threads=torch.get_num_threads())
     dataset = shortened(load_dataset(chosen.dataset, data_dir=chosen.data_dir), chosen.images)
-    task = Task(
-        image_size=dataset.train.images.shape[1],
-        classes=len(dataset.class_names),
-        train_images=len(dataset.train),
-        max_epochs=chosen.epochs,
-        weights="none",
-    )
+    task = task_of(dataset, chosen.epochs)
     data = place(dataset, device)
     table = pd.DataFrame(
         {

@@ -17,17 +17,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from statistics import median
 
-import optuna
 import pandas as pd
 import torch
 
 from benchmarks.bare_loop import BareLoop, ImageByImage, part_of, rounds
-from spaces import cnn
-from trainables.compiler import without_compiler
+from benchmarks.training_process import prepare_process, task_of
+from spaces import cnn, fixed_trial
 from trainables.config import Task, TrialConfig
 from trainables.data import Dataset, load_dataset
-from trainables.device import pick_device, place, prepare_device
-from trainables.memory import keep_freed_memory
+from trainables.device import place
 from trainables.optimizer import make_optimizer
 from trainables.precision import PrecisionChoice, choose_precision
 from trainables.training import Training
@@ -39,7 +37,7 @@ EPOCHS = 1000
 
 def config_of(name: str, task: Task) -> TrialConfig:
     """A baseline of the space `cnn`."""
-    return cnn.suggest(optuna.trial.FixedTrial(cnn.BASELINES[name]), task)  # type: ignore[arg-type]  # it has suggest_*
+    return cnn.suggest(fixed_trial(cnn.BASELINES[name]), task)
 
 
 def loops(
@@ -103,20 +101,10 @@ def compared(
     dataset: str, *, images: int = 3000, count: int = 5, on: str = "cpu", choice: PrecisionChoice = "auto"
 ) -> tuple[str, pd.DataFrame]:
     """What was measured, and a row a network. Changes settings of this process."""
-    without_compiler()
-    keep_freed_memory()
-    torch.set_num_threads(1)
-    torch.set_float32_matmul_precision("high")
-    device = pick_device(on)
-    prepare_device(device, 1.0)
+    device = prepare_process(on)
     data = load_dataset(dataset)
     data = replace(data, train=part_of(data.train, images), val=part_of(data.val, images // 10))
-    task = Task(
-        image_size=data.train.images.shape[1],
-        classes=len(data.class_names),
-        train_images=len(data.train),
-        max_epochs=EPOCHS,
-    )
+    task = task_of(data, EPOCHS)
     table = []
     for network in NETWORKS:
         precision, loop = loops(config_of(network, task), task, data, device, choice)

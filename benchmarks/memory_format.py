@@ -9,17 +9,15 @@ import time
 from collections.abc import Callable
 from statistics import median
 
-import optuna
 import pandas as pd
 import torch
 import torchvision
 from torch import nn
 from torch.nn import functional
 
-from spaces import cnn
-from trainables.compiler import without_compiler
+from benchmarks.training_process import prepare_process
+from spaces import cnn, fixed_trial
 from trainables.config import Task
-from trainables.memory import keep_freed_memory
 
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 ROUNDS = 9
@@ -30,8 +28,8 @@ def networks() -> dict[str, tuple[Callable[[], nn.Module], int, int]]:
     task = Task(image_size=32, classes=10, train_images=45_000, max_epochs=9)
 
     def baseline(name: str) -> Callable[[], nn.Module]:
-        trial = optuna.trial.FixedTrial(cnn.BASELINES[name])
-        return lambda: cnn.suggest(trial, task).model.build(task)  # type: ignore[arg-type]  # it has suggest_*
+        config = cnn.suggest(fixed_trial(cnn.BASELINES[name]), task)
+        return lambda: config.model.build(task)
 
     return {
         **{name: (baseline(name), 32, 128) for name in ("plain", "plain_bn", "deep", "speedrun")},
@@ -61,9 +59,7 @@ def images_a_second(build: Callable[[], nn.Module], pixels: int, batch: int) -> 
 
 def main() -> None:
     """The command line."""
-    without_compiler()
-    keep_freed_memory()
-    torch.set_num_threads(1)
+    prepare_process("cpu")
     table = pd.DataFrame({name: images_a_second(*network) for name, network in networks().items()}).T
     table["channels_last / contiguous"] = table["channels_last"] / table["contiguous"]
     print("images a second of one core, fp32")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import optuna
 
+from spaces import fixed_trial
 from trainables.config import Task, TrialConfig
 
 if TYPE_CHECKING:
@@ -54,16 +55,6 @@ def read(log: Path) -> list[Epoch]:
     return [Epoch(*json.loads(line)) for line in lines]
 
 
-def task_of(data: Dataset, epochs: int) -> Task:
-    """The task that a data set is."""
-    return Task(
-        image_size=data.train.images.shape[1],
-        classes=len(data.class_names),
-        train_images=len(data.train),
-        max_epochs=epochs,
-    )
-
-
 def report_epochs(loop: Loop, epochs: int, log: str) -> None:
     """Train as a function trainable does: each epoch a report and a checkpoint."""
     import torch
@@ -88,11 +79,13 @@ def train_configured(
     import torch
 
     from benchmarks.bare_loop import BareLoop
+    from benchmarks.training_process import task_of
     from trainables.optimizer import make_optimizer
 
     torch.set_num_threads(1)
-    chosen = suggest(optuna.trial.FixedTrial(dict(config)), task_of(data, epochs))  # type: ignore[arg-type]  # it has suggest_*
-    model = chosen.model.build(task_of(data, epochs)).to(memory_format=torch.channels_last)
+    task = task_of(data, epochs)
+    chosen = suggest(fixed_trial(config), task)
+    model = chosen.model.build(task).to(memory_format=torch.channels_last)
     optimizer = make_optimizer(chosen.optimizer, model)
     device = torch.device("cpu")
     loop = BareLoop(model, optimizer, data, chosen.batch_size, chosen.augment, device=device)

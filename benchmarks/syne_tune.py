@@ -19,7 +19,7 @@ import logging
 import time
 from itertools import product
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import optuna
@@ -30,6 +30,7 @@ from benchmarks import virtual_time
 from benchmarks.cases import Case, judged
 from benchmarks.curve_families import MAX_EPOCHS
 from benchmarks.tasks import TASKS, Task
+from spaces import fixed_trial
 
 FILE = Path(__file__).parent / "syne_tune.csv"
 DRAWS = 300
@@ -91,8 +92,8 @@ class SyneTune:
 
     def _params(self, config: dict[str, Any]) -> dict[str, Any]:
         """What the task asks for, of a flat configuration."""
-        trial = optuna.trial.FixedTrial({name: _plain(value) for name, value in config.items()})
-        self._task.suggest(cast("optuna.Trial", trial))  # a FixedTrial is asked as a Trial is
+        trial = fixed_trial({name: _plain(value) for name, value in config.items()})
+        self._task.suggest(trial)
         return trial.params
 
 

@@ -63,11 +63,12 @@ def stock(dataset: str, seconds: float, folder: Path) -> list[Epoch]:
     from ray.tune.schedulers import ASHAScheduler
     from ray.tune.search.optuna import OptunaSearch
 
+    from benchmarks.training_process import task_of
     from spaces import cnn
     from trainables.data import load_dataset
 
     data = load_dataset(dataset)
-    task = stock_tune.task_of(data, MAX_EPOCHS)
+    task = task_of(data, MAX_EPOCHS)
 
     def ask(trial: Any) -> None:
         cnn.suggest(trial, task)

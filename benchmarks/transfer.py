@@ -19,11 +19,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from trainables.compiler import without_compiler
-from trainables.config import AugmentConfig, FineTuneConfig, OptimizerConfig, Task, TrialConfig
+from benchmarks.training_process import prepare_process, task_of
+from trainables.config import AugmentConfig, FineTuneConfig, OptimizerConfig, TrialConfig
 from trainables.data import Dataset, Part, load_dataset
-from trainables.device import pick_device, place, prepare_device
-from trainables.memory import keep_freed_memory
+from trainables.device import place
 from trainables.models.pretrained import (
     ARCHITECTURES,
     TRAINED_STAGES,
@@ -115,13 +114,7 @@ def _train(
         fine_tune=FineTuneConfig(backbone_rate=0.3) if pretrained else FineTuneConfig(),
         batch_size=32,
     )
-    task = Task(
-        image_size=dataset.train.images.shape[1],
-        classes=len(dataset.class_names),
-        train_images=len(dataset.train),
-        max_epochs=epochs,
-        weights=model.weights,
-    )
+    task = task_of(dataset, epochs, model.weights)
     precision = choose_precision("auto", model, task, config.batch_size, setting.device)
     data = place(dataset, setting.device)
     training = Training(config, task, data, seed=seed, precision=precision, weights=weights)
@@ -144,7 +137,7 @@ def compare(dataset: Dataset, known: Sequence[int], setting: Setting, seeds: int
         few = only(dataset, others, setting.images, seed)
         row = {"from scratch": from_scratch(few, setting, seed)}
         for unfrozen in TRAINED_STAGES:
-            row[f"unfrozen: {unfrozen}"] = fine_tuned(few, setting, weights, unfrozen, seed)  # type: ignore[arg-type]
+            row[f"unfrozen: {unfrozen}"] = fine_tuned(few, setting, weights, unfrozen, seed)
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -163,10 +156,7 @@ def main() -> None:
     parser.add_argument("--input-size", type=int, default=32)
     parser.add_argument("--device", default="auto")
     chosen = parser.parse_args()
-    without_compiler()
-    keep_freed_memory()
-    device = pick_device(chosen.device)
-    prepare_device(device, 1.0)
+    device = prepare_process(chosen.device, threads=torch.get_num_threads())
     setting = Setting(
         architecture=chosen.architecture,
         input_size=chosen.input_size,

@@ -5,17 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from search.best_document import CONFIRMED, SHOWN, best_row, confirmed_rows, shown_rows, verdict
 from search.command_line import resume_command
+from search.formats import format_value
 from search.settings import Settings
-from search.tables import (
-    CONFIRMED,
-    SHOWN,
-    best_row,
-    confirmed_rows,
-    format_value,
-    shown_rows,
-    verdict,
-)
 
 if TYPE_CHECKING:
     from rich.console import Console

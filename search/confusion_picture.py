@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from search.figure import new_figure, save_figure
 from search.formats import printable
 
 if TYPE_CHECKING:
@@ -23,18 +23,14 @@ def draw_confusion(document: dict[str, Any], path: Path) -> None:
 
     Raises OSError where `path` cannot be written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.colors import PowerNorm
-    from matplotlib.figure import Figure
 
     model = document["models"][0]
     counts = np.array(model["confusion"])
     classes = len(counts)
     few = classes <= WRITTEN_OUT
     side = 2.5 + 0.5 * classes if few else min(20.0, 3 + 0.16 * classes)
-    # no pyplot: it keeps figures, and asks for a display
-    figure = Figure(figsize=(max(5.0, side + 1), max(4.2, side)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(max(5.0, side + 1), max(4.2, side))
     axes = figure.add_subplot()
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     # by the root, or the mistakes of a good model would all be white
@@ -56,10 +52,7 @@ def draw_confusion(document: dict[str, Any], path: Path) -> None:
         parse_math=False,
         fontsize=11 if few else 16,
     )
-    with warnings.catch_warnings():
-        # a class named in a script that the font lacks is drawn as boxes; nobody here can put that right
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(path, dpi=150 if few else 110)
+    save_figure(figure, path, dpi=150 if few else 110)
 
 
 def _label(axes: Axes, names: list[str]) -> None:

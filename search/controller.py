@@ -10,7 +10,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import optuna
 
@@ -21,6 +21,7 @@ from search.rungs import Rung
 from search.settings import UsageError
 from search.study import UNSCORED, Outcome, StudyRecord
 from search.work import ChoosesStart, LiveTrial, Plan, State, Work
+from spaces import fixed_trial
 
 __all__ = ["Controller", "LiveTrial", "Plan", "Rule", "State", "Work"]
 
@@ -264,7 +265,7 @@ class Controller:
 
     def _take_up(self, trial: optuna.trial.FrozenTrial) -> None:
         """A trial that an earlier search left without an outcome."""
-        config = self._try_suggest(cast("optuna.Trial", optuna.trial.FixedTrial(trial.params)))
+        config = self._try_suggest(fixed_trial(trial.params))
         number, epochs = trial.number, trial.last_step or 0
         self.live[number] = restore.live_trial(trial, config)
         self._become(number, "interrupted")

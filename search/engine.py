@@ -1,4 +1,4 @@
-"""The controller under Ray Tune: a thin Searcher and TrialScheduler.
+"""The controller under Ray Tune.
 
 A stint is one Ray trial. Tune places it on a reused worker and carries its results; it decides nothing,
 and nothing has to be recovered from its state.
@@ -22,8 +22,9 @@ from typing import Any, Literal
 
 from search.budgets import Budgets, UsedUp
 from search.controller import Controller, Work
-from search.local_ray import FIFOScheduler, RayTrial, Searcher, TrialScheduler, ray, tune
+from search.local_ray import RayTrial, ray, tune
 from search.slots import Slots
+from search.tune_adapter import Decisions, EngineStop, WorkSource
 from trainables.data import Dataset
 from trainables.stint import Stint
 from trainables.storage import StorageError
@@ -77,15 +78,15 @@ class Engine:
             tune.Tuner(
                 self.trainable,
                 tune_config=tune.TuneConfig(
-                    search_alg=_WorkSource(self),
-                    scheduler=_Decisions(self),
+                    search_alg=WorkSource(self),
+                    scheduler=Decisions(self),
                     num_samples=-1,
                     reuse_actors=True,
                 ),
                 run_config=tune.RunConfig(
                     name="stints",
                     storage_path=folder,
-                    stop=_Stop(self),
+                    stop=EngineStop(self),
                     # the worker writes its own checkpoints, to the run folder
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                     verbose=0,
@@ -224,83 +225,6 @@ def make_trainable(
         threads=slots.cpus,
         gpus=slots.gpus,
     )
-
-
-class _InMemory:
-    """Tune pickles and copies what it is given, for a restore that is never made: this stays where it is."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (object, ())
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        return self
-
-
-class _WorkSource(_InMemory, Searcher):
-    """Hands Tune the controller's work."""
-
-    def __init__(self, engine: Engine) -> None:
-        super().__init__()
-        self.engine = engine
-
-    def suggest(self, trial_id: str) -> Any:
-        """The next stint; None when every slot has one."""
-        with self.engine.guarded():
-            stint = self.engine.next_stint(trial_id)
-            if isinstance(stint, Stint):
-                return {"stint": stint}
-            return Searcher.FINISHED if stint == "finished" else None
-        return Searcher.FINISHED
-
-    def on_trial_complete(
-        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
-    ) -> None:
-        """Nothing: the scheduler has passed it on."""
-
-    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
-        """Nothing: the study is the record."""
-
-
-class _Decisions(_InMemory, FIFOScheduler):
-    """Passes results to the controller and its answers to Tune."""
-
-    def __init__(self, engine: Engine) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # Ray's schedulers have no annotations
-        self.engine = engine
-
-    def on_trial_add(self, tune_controller: Any, trial: RayTrial) -> None:
-        self.engine.ray_trials[trial.trial_id] = trial
-
-    def on_trial_result(self, tune_controller: Any, trial: RayTrial, result: dict[str, Any]) -> str:
-        with self.engine.guarded():
-            if self.engine.result(trial.trial_id, result):
-                return str(TrialScheduler.CONTINUE)
-        return str(TrialScheduler.STOP)
-
-    def on_trial_error(self, tune_controller: Any, trial: RayTrial) -> None:
-        with self.engine.guarded():
-            self.engine.lost(trial)
-
-    def choose_trial_to_run(self, tune_controller: Any) -> None:
-        # Tune starts pending trials in order by itself; scanning all trials here would grow with the search
-        with self.engine.guarded():
-            self.engine.step()
-
-
-class _Stop(_InMemory, tune.Stopper):
-    """Ends Tune's loop where the engine says so."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-
-    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        return False
-
-    def stop_all(self) -> bool:
-        if not self.engine.should_stop():
-            return False
-        self.engine.kill_workers()
-        return True
 
 
 def ship(modules: list[ModuleType]) -> None:

@@ -50,7 +50,7 @@ def _render(options: ExportOptions) -> str:
     if options.top < 1:
         raise ValueError(f"--top must be at least 1, but is {options.top}")
     from search.results import Results
-    from search.tables import render
+    from search.table_formats import render
 
     return render(Results(options.run).document(options.top), options.format)
 

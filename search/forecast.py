@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from search.figure import new_figure, save_figure
 from search.settings import UsageError
 
 if TYPE_CHECKING:
@@ -73,14 +74,7 @@ def plot(forecasts: dict[int, pd.DataFrame], path: Path, title: str) -> None:
 
     Raises UsageError where the picture cannot be drawn or written.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UsageError("--plot needs matplotlib: uv add matplotlib") from error
-    # no pyplot: it keeps figures, and asks for a display
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(7, 4.5)
     axes = figure.add_subplot()
     for workers, table in forecasts.items():
         hours = table["time"] / 3600
@@ -89,6 +83,6 @@ def plot(forecasts: dict[int, pd.DataFrame], path: Path, title: str) -> None:
     axes.set(xscale="log", xlabel="hours", ylabel="best score", title=title)
     axes.legend()
     try:
-        figure.savefig(path, dpi=150)
+        save_figure(figure, path)
     except (OSError, ValueError) as error:
         raise UsageError(f"--plot {path} cannot be written: {error}") from error

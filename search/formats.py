@@ -1,9 +1,10 @@
-"""How a duration, the name of a run, the address of a database and a foreign name are written."""
+"""How durations, names of runs, addresses of databases, foreign names, scores and values are written."""
 
 from __future__ import annotations
 
 import math
 import re
+from typing import Any
 from urllib.parse import urlsplit
 
 from trainables.config import require
@@ -62,3 +63,15 @@ def printable(text: str, width: int | None = None) -> str:
     """
     text = "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
     return text if width is None or len(text) <= width else f"{text[: width - 1]}…"
+
+
+def format_score(score: float | None, metric: str) -> str:
+    """A score for reading: losses to four digits, the others in percent."""
+    if score is None:
+        return "-"
+    return f"{score:.4f}" if metric == "loss" else f"{100 * score:.2f} %"
+
+
+def format_value(value: Any) -> str:
+    """A parameter's value for reading, four significant digits."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

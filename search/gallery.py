@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from search.figure import new_figure, save_figure
 from search.formats import printable
 from search.settings import UsageError
 
@@ -64,14 +64,9 @@ def check_sheet(path: Path) -> None:
 
 def draw_sheet(pictures: Sequence[Picture], path: Path) -> None:
     """Draw up to `MOST` pictures; the suffix says the format. Raises UsageError where that cannot be done."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     columns = min(10, math.ceil(math.sqrt(len(pictures))))
     rows = math.ceil(len(pictures) / columns)
-    # no pyplot: it keeps figures, and asks for a display
-    figure = Figure(figsize=(1.8 * columns, 2.3 * rows), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(1.8 * columns, 2.3 * rows)
     for place, picture in enumerate(pictures, start=1):
         axes = figure.add_subplot(rows, columns, place)
         axes.imshow(picture.pixels, interpolation="nearest")
@@ -95,9 +90,6 @@ def draw_sheet(pictures: Sequence[Picture], path: Path) -> None:
             parse_math=False,
         )
     try:
-        with warnings.catch_warnings():
-            # a name in a script that the font lacks is drawn as boxes; nobody here can put that right
-            warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-            figure.savefig(path, dpi=150)
+        save_figure(figure, path)
     except OSError as error:
         raise UsageError(f"--show {path} cannot be written: {error.strerror}") from error

@@ -23,7 +23,7 @@ def find_images(words: Iterable[str], complain: Complain) -> Iterator[Path]:
         if os.path.lexists(word) or not glob.has_magic(word):
             matches = [word]
         else:
-            matches = sorted(glob.glob(word, recursive=True))  # noqa: PTH207  (a pattern may be absolute)
+            matches = sorted(glob.glob(word, recursive=True))  # noqa: PTH207  Path.glob refuses an absolute pattern
             if not matches:
                 complain(f"{word}: nothing matches")
             elif "**" in word:
@@ -33,7 +33,7 @@ def find_images(words: Iterable[str], complain: Complain) -> Iterator[Path]:
 
 
 def _files(path: Path, complain: Complain) -> Iterator[Path]:
-    if not os.path.isdir(path):  # noqa: PTH112  (Path's own raises where a name is too long)
+    if not os.path.isdir(path):  # noqa: PTH112  Path.is_dir raises for a name that is too long
         yield path
         return
     found = False

@@ -32,6 +32,8 @@ _ENVIRONMENT = {
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000000",
     "TUNE_WARN_THRESHOLD_S": "30",
 }
+LONGEST_BASE = 30
+"""Characters of a temporary folder in which Ray's sockets still have short enough paths."""
 for _name, _value in _ENVIRONMENT.items():
     os.environ.setdefault(_name, _value)
 
@@ -62,8 +64,9 @@ def local_ray(slots: Slots, *, dashboard: bool = False) -> Iterator[None]:
         yield
         return
     # paths of sockets are limited to about 100 characters
-    base = tempfile.gettempdir() if len(tempfile.gettempdir()) < 30 else "/tmp"  # noqa: S108  # see the next line
-    # nobody can have put anything there before: mkdtemp makes a new folder that only this user may enter
+    base = tempfile.gettempdir()
+    if len(base) >= LONGEST_BASE:
+        base = "/tmp"  # noqa: S108  mkdtemp makes a new folder there that only this user may enter
     folder = tempfile.mkdtemp(prefix="search-", dir=base)
     try:
         ray.init(

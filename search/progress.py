@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from search.formats import format_score, format_value
 from search.rungs import expected_epochs
-from search.tables import format_score, format_value
 from trainables.data import ProgressBar
 
 if TYPE_CHECKING:

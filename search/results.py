@@ -96,7 +96,7 @@ def has_begun(folder: RunFolder, storage: str) -> bool:
 
 def write_tables(results: Results, top: int) -> None:
     """Write best.md, best.csv, best.json and trials.csv from the study as it stands."""
-    from search.tables import render
+    from search.table_formats import render
 
     document = results.document(top)
     for form in ("md", "csv", "json"):
@@ -176,7 +176,7 @@ class Results:
     @property
     def has_best(self) -> bool:
         """Whether any trial has a score."""
-        from search.tables import best_row
+        from search.best_document import best_row
 
         return best_row(self.document(1)) is not None
 
@@ -188,9 +188,9 @@ class Results:
         return confirmed(self)
 
     def document(self, top: int) -> dict[str, Any]:
-        """The best `top` trials, the baselines and what was confirmed, as `search.tables` shows them."""
+        """The best `top` trials, the baselines and what was confirmed, see `search.best_document`."""
+        from search.best_document import best_document
         from search.final import confirmation
-        from search.tables import best_document
 
         return best_document(self.study, top, confirmation(self))
 
@@ -200,7 +200,7 @@ class Results:
 
         Raises ValueError where none has a score.
         """
-        from search.tables import best_row
+        from search.best_document import best_row
 
         best = best_row(self.document(1))
         if best is None:

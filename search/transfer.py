@@ -5,9 +5,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from search.settings import UsageError
+from spaces import fixed_trial
 from trainables.config import Task
 
 if TYPE_CHECKING:
@@ -73,12 +74,10 @@ def transfer_from(path: Path, space: Space, task: Task, metric: str, hashes: Map
 
 def _fits(space: Space, task: Task, params: dict[str, Any]) -> bool:
     """Whether the space makes a configuration for this task of these parameters."""
-    import optuna
-
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
-            space.suggest(cast("optuna.Trial", optuna.trial.FixedTrial(params)), task)
+            space.suggest(fixed_trial(params), task)
         except Exception:  # whatever a user's space raises for a task that it was not made for
             return False
     return True

@@ -11,7 +11,8 @@ pretrained networks in the space (see `trainables.models.pretrained`), for which
 """
 
 from spaces.check import check_space, misfits
+from spaces.fixed import fixed_trial
 from spaces.load import SPACES, load_space
 from spaces.space import Space, SpaceError
 
-__all__ = ["SPACES", "Space", "SpaceError", "check_space", "load_space", "misfits"]
+__all__ = ["SPACES", "Space", "SpaceError", "check_space", "fixed_trial", "load_space", "misfits"]

@@ -7,8 +7,9 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
+from spaces.fixed import fixed_trial
 from spaces.space import Space, SpaceError, describe
 from trainables.config import Task, TrialConfig, from_json, to_json
 from trainables.models.pretrained import ARCHITECTURES, PretrainedConfig
@@ -49,15 +50,13 @@ def misfits(space: Space, task: Task) -> dict[str, str]:
 
 
 def _try_baseline(space: Space, task: Task, name: str) -> None:
-    import optuna
-
     if name not in space.baselines:
         raise SpaceError(
             f"{space.name} has no baseline {name}, but {', '.join(space.baselines) or 'none at all'}"
         )
     params = space.baselines[name]
-    trial = optuna.trial.FixedTrial(dict(params))
-    _try(space, task, cast("optuna.Trial", trial), f"baseline {name}")
+    trial = fixed_trial(params)
+    _try(space, task, trial, f"baseline {name}")
     unasked = {key: value for key, value in params.items() if key not in trial.params}
     if unasked:
         raise SpaceError(

@@ -1,4 +1,9 @@
-"""For all tests: hypothesis judges results, not how busy the machine is."""
+"""For all tests: hypothesis judges results, not how busy the machine is; two processes share two cores."""
+
+import os
+
+# two processes with two threads each would wait for one another on two cores; read when numpy is imported
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from hypothesis import HealthCheck, settings
 

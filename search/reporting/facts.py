@@ -14,9 +14,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from search.tables import format_score, format_value
+from search.formats import format_score, format_value
 
-NOTHING = "–"  # noqa: RUF001  what a table shows in place of a value
+NOTHING = "\N{EN DASH}"
 
 
 @dataclass(frozen=True)

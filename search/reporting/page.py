@@ -59,9 +59,9 @@ def render(record: Record) -> str:
     library, script = get_plotlyjs(), (HERE / "page.js").read_text(encoding="utf-8")
     return environment.get_template("page.html").render(
         **_content(record),
-        style=Markup((HERE / "page.css").read_text(encoding="utf-8")),  # noqa: S704  our own
-        library=Markup(library),  # noqa: S704  plotly's own
-        script=Markup(script),  # noqa: S704  our own
+        style=_trusted((HERE / "page.css").read_text(encoding="utf-8")),
+        library=_trusted(library),
+        script=_trusted(script),
         templates=templates(),
         # a browser runs these two scripts and no other, and asks no network for anything
         policy=f"default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; "
@@ -113,6 +113,11 @@ def _search_figures(record: Record) -> list[Figure]:
         parameter_importance(found),
         time_spent(record),
     ]
+
+
+def _trusted(source: str) -> Markup:
+    """What this project or plotly wrote, to stand in the page as it is; nothing of a run."""
+    return Markup(source)  # noqa: S704  the rule looks for text of users, and none comes here
 
 
 def _digest(script: str) -> str:

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from search.confusion_picture import draw_confusion
+from search.figure import new_figure, save_figure
 from search.reporting.record import Record
 from search.reporting.winner_figures import MEASURES, winner_curves
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-DPI = 150
-LABEL = 24
-FONTS = ("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans SC", "Noto Sans", "PingFang SC", "Microsoft YaHei")
-"""Tried in this order for each character, as far as they are installed."""
 
 
 def write_pictures(record: Record) -> list[Path]:
@@ -39,8 +30,9 @@ def write_pictures(record: Record) -> list[Path]:
 
 def _draw_curves(record: Record, number: int, path: Path) -> None:
     measures = ("loss", "accuracy" if record.metric == "loss" else record.metric)
-    figure, both = _new_figure((9, 3.8), 2)
-    for axes, measure in zip(both, measures, strict=True):
+    figure = new_figure(9, 3.8)
+    for place, measure in enumerate(measures, start=1):
+        axes = figure.add_subplot(1, len(measures), place)
         for name, (epochs, values) in winner_curves(record, number, measure):
             style: dict[str, Any] = {"color": "#63a088", "linewidth": 0.8}
             if not name.startswith("confirm"):
@@ -51,34 +43,4 @@ def _draw_curves(record: Record, number: int, path: Path) -> None:
         axes.set(xlabel="epoch", ylabel=MEASURES[measure])
         axes.grid(alpha=0.25)
         axes.legend(frameon=False)
-    _save(figure, path)
-
-
-def _new_figure(size: tuple[float, float], columns: int) -> tuple[Figure, list[Axes]]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    # no pyplot: it keeps figures, and asks for a display
-    figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, [figure.add_subplot(1, columns, i + 1) for i in range(columns)]
-
-
-def _save(figure: Figure, path: Path) -> None:
-    from matplotlib import rc_context
-    from matplotlib.font_manager import fontManager
-
-    installed = {font.name for font in fontManager.ttflist}
-    fonts = [name for name in FONTS if name in installed]
-    for text in figure.findobj(lambda artist: hasattr(artist, "set_fontfamily")):
-        text.set_fontfamily(fonts)  # type: ignore[attr-defined]
-    with rc_context(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # it draws a box instead
-        temporary = path.with_name(f"{path.name}.tmp")
-        figure.savefig(temporary, dpi=DPI, format="png")
-    temporary.replace(path)
-
-
-def _shortened(name: str) -> str:
-    text = " ".join(name.split())
-    return text if len(text) <= LABEL else f"{text[: LABEL - 1]}…"
+    save_figure(figure, path)

@@ -31,7 +31,7 @@ class Record:
     trials: list[FrozenTrial]
     """Of this search, by number; none that it imported from another one."""
     document: dict[str, Any]
-    """The leading trials and every baseline, as `search.tables.best_document` has them."""
+    """The leading trials and every baseline, as `search.best_document` has them."""
     settings: dict[str, Any]
     """settings.json; empty where there is none."""
     confirmed: list[Confirmed]

@@ -34,7 +34,7 @@ def finished(shared_ray: None, tmp_path_factory: pytest.TempPathFactory) -> tupl
     out = Console(file=io.StringIO(), width=100)
     folder = tmp_path_factory.mktemp("finish")
     results = run(settings(folder, confirm_top=2, confirm_seeds=2), console=out)
-    return results, out.file.getvalue()  # type: ignore[attr-defined]
+    return results, out.file.getvalue()
 
 
 def test_the_best_few_are_trained_anew_and_the_best_mean_wins(finished: tuple[Results, str]) -> None:
@@ -85,8 +85,8 @@ def test_a_resume_does_only_what_more_seeds_ask_for(finished: tuple[Results, str
     results, _ = finished
     out = Console(file=io.StringIO(), width=100)
     resume(results.folder.path, console=out)
-    assert "nothing is left to do" in out.file.getvalue()  # type: ignore[attr-defined]
-    before = {trial.number: trial.value for trial in final_study(results, CONFIRM).trials}  # type: ignore[union-attr]
+    assert "nothing is left to do" in out.file.getvalue()
+    before = {trial.number: trial.value for trial in final_study(results, CONFIRM).trials}
     resume(results.folder.path, console=out, confirm_seeds=3)
     after = final_study(results, CONFIRM)
     assert after is not None
@@ -99,7 +99,7 @@ def test_what_is_not_confirmed_says_so(shared_ray: None, tmp_path: Path) -> None
     out = Console(file=io.StringIO(), width=100)
     results = run(settings(tmp_path, trials=1, confirm=False), console=out)
     assert results.confirmed == []
-    assert "unconfirmed: " in out.file.getvalue()  # type: ignore[attr-defined]
+    assert "unconfirmed: " in out.file.getvalue()
     for name in ("best.md", "best.json"):
         text = (results.folder.path / name).read_text()
         assert ("Unconfirmed: " in text) == (name == "best.md")
@@ -111,7 +111,7 @@ def test_a_time_budget_that_is_too_short_leaves_the_search_unconfirmed(
 ) -> None:
     out = Console(file=io.StringIO(), width=100)
     results = run(settings(tmp_path, trials=500, time_budget="12s"), console=out)
-    text = out.file.getvalue()  # type: ignore[attr-defined]
+    text = out.file.getvalue()
     assert "up to half of the budget is kept for that" in text
     assert "too little is left of the budget to confirm anything" in text
     assert results.stopped == "time budget"
@@ -121,7 +121,7 @@ def test_a_time_budget_that_is_too_short_leaves_the_search_unconfirmed(
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_driver_that_ends_while_it_confirms_goes_on_there(tmp_path: Path, number: signal.Signals) -> None:
-    options = ("--space=benchmarks.small_space", "--trials=3", "--max-epochs=40", "--asha=none", "--seed=3")
+    options = ("--space=benchmarks.small_space", "--trials=3", "--max-epochs=12", "--asha=none", "--seed=3")
     with searching(*options, "--confirm-top=2", "--confirm-seeds=2", storage=tmp_path) as search:
         deadline = time.monotonic() + 200
         while not list((tmp_path / "run").glob("confirm/*/events*")):

@@ -93,7 +93,7 @@ def test_every_trial_begins_with_the_weights_of_the_file(
         model = saved["training"]["model"]
         for name, tensor in state.items():  # a frozen backbone still has them at the end
             assert torch.equal(model[f"backbone.{name}"], tensor)
-        assert len(results.config_of(number).model.weights) == 16  # type: ignore[attr-defined]
+        assert len(results.config_of(number).model.weights) == 16
 
 
 def test_best_model_is_loaded_without_the_file(found: Found, folder: Path) -> None:
@@ -114,7 +114,7 @@ def test_search_goes_on_with_the_same_weights_only(found: Found, folder: Path) -
         resume(results.folder.path, weights=str(folder / "others.safetensors"))
     again = resume(results.folder.path, weights=str(folder / "moved.pth"), trials=3)
     assert len(again.trials) == 3
-    assert {len(again.config_of(number).model.weights) for number in range(3)} == {16}  # type: ignore[attr-defined]
+    assert {len(again.config_of(number).model.weights) for number in range(3)} == {16}
 
 
 def test_wrong_weights_are_refused_before_anything_trains(

@@ -1,7 +1,9 @@
 import importlib
+import math
 import sys
 import textwrap
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +97,14 @@ def new_trial() -> Callable[..., int]:
 
 
 @pytest.fixture
+def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No Ray comes up: for what is decided before anything trains."""
+    import search.early_ray
+
+    monkeypatch.setattr(search.early_ray, "early_ray", lambda *_, **__: nullcontext(lambda: None))
+
+
+@pytest.fixture
 def record() -> StudyRecord:
     record = StudyRecord("mine", "maximize")
     record.set_attributes(ATTRIBUTES)
@@ -130,3 +140,20 @@ def follow(monkeypatch):
     from scripted_engine import install
 
     return install(monkeypatch)
+
+
+NOTE = "digits, not CIFAR-10: no network & 50 % of _nothing_"
+
+
+@pytest.fixture
+def various(record, new_trial):
+    """One of each outcome; 2 is best, 1 and 5 are equal, and two are baselines."""
+    record.set_attributes({"note": NOTE})
+    new_trial(record, {"lr": 0.5, "width": 8}, {1: 0.9, 3: 0.6}, "pruned", "plain", network_parameters=10)
+    new_trial(record, {"lr": 0.25, "width": 9}, {1: 0.7}, None)
+    new_trial(record, {"lr": 1.0, "depth": 2}, {1: 0.5, 3: 0.8}, "complete", seconds=61.5)
+    new_trial(record, {"lr": 0.5}, {1: 0.99, 3: math.nan}, "diverged")
+    new_trial(record, {"lr": 0.5}, {}, "infeasible", error="too large")
+    new_trial(record, {"lr": 0.5, "width": 7}, {1: 0.7}, "pruned")
+    new_trial(record, {"lr": 0.5}, {1: 0.98}, "failed", "deep", error="Trace\nback")
+    return record.study

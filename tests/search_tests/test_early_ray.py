@@ -46,6 +46,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_trial_gets_the_worker_that_was_started_beforehand(tmp_path):
     script = tmp_path / "reuse.py"
     script.write_text(REUSE)

@@ -2,11 +2,12 @@ import json
 
 import pytest
 
+from search.best_document import best_document
 from search.database import sqlite_url
 from search.export import main
 from search.results import RunFolder
 from search.study import StudyRecord
-from search.tables import best_document, render
+from search.table_formats import render
 
 
 def exported(capsys, *words: str) -> str:

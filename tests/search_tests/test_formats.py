@@ -1,6 +1,6 @@
 import pytest
 
-from search.formats import check_run_name, parse_duration, printable
+from search.formats import check_run_name, format_score, format_value, parse_duration, printable
 
 
 @pytest.mark.parametrize("name", ["a", "A1", "cnn-digits_2.5", "x" * 100, "None", "1"])
@@ -38,3 +38,21 @@ def test_durations(text, seconds):
 )
 def test_foreign_name_is_one_line_that_no_terminal_obeys(name, width, expected):
     assert printable(name, width) == expected
+
+
+@pytest.mark.parametrize(
+    ("score", "metric", "text"),
+    [
+        (0.81236, "accuracy", "81.24 %"),
+        (0.5, "macro_f1", "50.00 %"),
+        (1.23456, "loss", "1.2346"),
+        (None, "loss", "-"),
+    ],
+)
+def test_scores_for_reading(score, metric, text):
+    assert format_score(score, metric) == text
+
+
+def test_values_for_reading():
+    values = (0.00012345678, 1.0, 3, True, None, "batch")
+    assert [format_value(value) for value in values] == ["0.0001235", "1", "3", "True", "None", "batch"]

@@ -263,7 +263,9 @@ def test_name_made_up_is_one_that_may_be_asked_for(tmp_path, space, data):
     assert other != name
 
 
-def test_main_refuses_in_one_line_with_status_2_and_creates_nothing(write, capsys, images, monkeypatch):
+def test_main_refuses_in_one_line_with_status_2_and_creates_nothing(
+    write, capsys, images, monkeypatch, without_ray
+):
     from search.run import main
 
     write("file", "")

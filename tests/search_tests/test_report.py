@@ -17,12 +17,12 @@ from made_up_run import add_confirmed, evaluation, make_run, report, write_evalu
 from PIL import Image
 from read_report import ANY_COMMAND, NO_VALUE, Page, Truth, left_out, open_page, reads_as
 
+from search.best_document import best_document
 from search.report import main
 from search.reporting import derived
 from search.reporting.page import write_report
 from search.reporting.record import read_record
 from search.results import Results, RunFolder
-from search.tables import best_document
 
 NAMES = ["cat", "dog", "ship"]
 PLAIN = {"rate": 0.03, "width": 16, "norm": "none", "flip": False}

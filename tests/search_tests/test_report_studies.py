@@ -12,9 +12,9 @@ from made_up_run import report, suggest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from read_report import Page, left_out
 
+from search.best_document import best_document
 from search.reporting.page import render
 from search.reporting.record import Record
-from search.tables import best_document
 
 
 def large_record(path: Path, trials: int, epochs: int) -> Record:

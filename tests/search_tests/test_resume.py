@@ -93,6 +93,7 @@ def current_hashes() -> dict[str, str]:
 def test_changed_data_space_or_code_is_refused(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    without_ray: None,
     current_hashes: dict[str, str],
     changes: dict[str, str],
     named: str,

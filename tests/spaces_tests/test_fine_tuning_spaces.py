@@ -86,7 +86,7 @@ def test_random_points_build_networks(space, weights):
 
 
 @pytest.mark.parametrize("space", PRETRAINED)
-def test_every_choice_of_the_issue_is_made(space):
+def test_every_choice_is_made(space):
     configs = [config for _, config in draws(space, TASK, 200)]
     models = [config.model for config in configs]
     assert {model.architecture for model in models} == set(load_space(space).architectures)

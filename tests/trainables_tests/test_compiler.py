@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 BEGIN = """
 import sys, torch
 from trainables.compiler import without_compiler
@@ -30,6 +32,7 @@ assert not [name for name in sys.modules if name.startswith(("torch._dynamo.", "
 """)
 
 
+@pytest.mark.slow
 def test_compiling_works_all_the_same():
     run("""
 train(torch.optim.SGD)
@@ -43,6 +46,7 @@ train(torch.optim.Adam)
 """)
 
 
+@pytest.mark.slow
 def test_a_function_kept_out_of_compiled_code_stays_out():
     run("""
 import torch._dynamo

@@ -176,7 +176,8 @@ def test_stages_that_do_not_take_part_yet_stay_as_they_are(data):
 
 
 @pytest.mark.parametrize(
-    ("name", "averaging"), [("sgd", "lookahead"), ("adam", "none"), ("adamw", "none"), ("adamw", "ema")]
+    ("name", "averaging"),
+    [("sgd", "lookahead"), pytest.param("adam", "none", marks=pytest.mark.slow), ("adamw", "ema")],
 )
 def test_interrupted_fine_tuning_goes_on_exactly(name, averaging, data, through_a_file):
     tuned = config(

@@ -17,10 +17,10 @@ Architecture = Literal["resnet18", "mobilenet_v2", "mobilenet_v3_large", "densen
 Unfrozen = Literal["head", "last", "last_two", "all"]
 Stem = Literal["imagenet", "small"]
 
-ARCHITECTURES: tuple[str, ...] = get_args(Architecture)
+ARCHITECTURES: tuple[Architecture, ...] = get_args(Architecture)
 STAGES = 5
 """Parts before the head that are frozen or trained as one, in every architecture."""
-TRAINED_STAGES: dict[str, int] = {"head": 0, "last": 1, "last_two": 2, "all": STAGES}
+TRAINED_STAGES: dict[Unfrozen, int] = {"head": 0, "last": 1, "last_two": 2, "all": STAGES}
 SMALLEST, LARGEST = 32, 224
 """Pixels: these networks halve an image five times, and were trained on 224."""
 
