@@ -70,8 +70,11 @@ class Search:
         self.output = self.process.communicate(timeout=200)[0]
         return self.process.returncode
 
-    def left_over(self, seconds: float = 30) -> list[psutil.Process]:
-        """Processes that it started and that live on; one that only waits to be reaped does not."""
+    def left_over(self, seconds: float = 90) -> list[psutil.Process]:
+        """Processes that it started and that live on; one that only waits to be reaped does not.
+
+        After a kill, agents of Ray may look for its dead server for a minute before they leave.
+        """
         _, alive = psutil.wait_procs(list(self.seen), timeout=seconds)
         return [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
