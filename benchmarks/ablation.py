@@ -21,7 +21,7 @@ import pandas as pd
 
 from benchmarks.cases import Case, Row, column
 from benchmarks.curve_families import FAMILIES
-from benchmarks.regret import SHARES
+from benchmarks.regret import SHOWN
 from benchmarks.search_quality import measure
 
 OURS = "multifidelity, promote"
@@ -63,7 +63,7 @@ def table(results: pd.DataFrame) -> str:
     """Mean regret over families and seeds by share of the budget, the mean of each family at the end, and
     the family in which a variant does worst beside each reference: the difference and its 95 % interval.
     """
-    shares = [column(share) for share in SHARES]
+    shares = [column(share) for share in SHOWN]
     shown = results.groupby("search", sort=False)[shares].mean().round(3)
     last = results.pivot_table(index=["task", "seed"], columns="search", values=shares[-1], sort=False)
     for reference in REFERENCES:
