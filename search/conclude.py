@@ -13,13 +13,14 @@ from search.settings import Settings
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from search.cluster import Cluster
     from search.preflight import Prepared
     from search.results import Results
 
 WIDTH = 100
 
 
-def announce(prepared: Prepared, console: Console) -> None:
+def announce(prepared: Prepared, console: Console, cluster: Cluster | None = None) -> None:
     """What will be searched, on which data, with what."""
     from rich.text import Text
 
@@ -31,7 +32,8 @@ def announce(prepared: Prepared, console: Console) -> None:
         f"{task.classes} classes, {task.image_size} px",
         f"search  space {prepared.space.name}, {settings.trials} trials of at most {task.max_epochs} epochs, "
         f"sampler {settings.sampler}, asha {settings.asha}",
-        f"slots   {slots.count} at once, each {slots.cpus} CPU"
+        ("slots   " + (f"{slots.count} at once" if cluster is None else f"on {cluster.described()}"))
+        + f", each {slots.cpus} CPU"
         + (f" and {slots.gpus:g} GPU" if slots.gpus else ""),
         f"run     {prepared.folder.path}",
     ]

@@ -27,6 +27,9 @@ __all__ = ["Controller", "LiveTrial", "Plan", "Rule", "State", "Work"]
 
 INFEASIBLE_IN_A_ROW = 100
 LOST_WORKERS = 3
+"""Workers that a trial may bring down by itself."""
+LOST_NODES = 10
+"""Nodes that may be lost under a trial in a row, without one epoch between: it may be what ends them."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,18 @@ class Controller:
     def finished(self) -> bool:
         """Whether nothing runs and nothing will ever be given out again."""
         return self._idle() and not self._more_trials() and self._promotion() is None
+
+    @property
+    def demand(self) -> int | None:
+        """Slots that could be used at once, those that are among them; None where there is no end to it."""
+        if self.plan.trials is None and not self.plan.known_only:
+            return None
+        new = (
+            len(self._baselines)
+            if self.plan.known_only
+            else (self.plan.trials or 0) - (self.asked - self.imported - self.outcomes["infeasible"])
+        )
+        return len(self.live) - self._waiting + max(0, new) + (self._promotion() is not None)
 
     def next_work(self) -> Work | None:
         """The next stint for a free slot; None while there is none, or when the search is finished.
@@ -176,11 +191,20 @@ class Controller:
             return self._end(number, "complete", score)
         return self._decide(number, rung)
 
-    def ended(self, number: int, *, infeasible: str = "", error: str = "", lost: str = "") -> None:
+    def ended(
+        self,
+        number: int,
+        *,
+        infeasible: str = "",
+        error: str = "",
+        lost: str = "",
+        with_its_node: bool = False,
+    ) -> None:
         """Take in the end of a stint that no report decided.
 
         `infeasible`: why the configuration cannot be trained; `error`: the traceback of an exception;
-        `lost`: what is known of a worker or node that died. None of them: the stint was cut short.
+        `lost`: what is known of a worker that died, `with_its_node` or alone. None of them: the stint was
+        cut short.
         """
         trial = self.live[number]
         if infeasible:
@@ -188,10 +212,14 @@ class Controller:
             self._end(number, "infeasible")
             return
         trial.failures += bool(error)
-        trial.lost += bool(lost)
+        if lost and with_its_node:  # no fault of the trial, unless no epoch ever comes between
+            trial.nodes_lost = trial.nodes_lost + 1 if trial.epochs == trial.epochs_at_loss else 1
+            trial.epochs_at_loss = trial.epochs
+        else:
+            trial.lost += bool(lost)
         if error or lost:
             self.record.note(number, {"error": error or lost, "failures": trial.failures})
-        if trial.failures > self.plan.retries or trial.lost >= LOST_WORKERS:
+        if trial.failures > self.plan.retries or trial.lost >= LOST_WORKERS or trial.nodes_lost >= LOST_NODES:
             self._end(number, "failed")
         else:
             self._become(number, "interrupted")

@@ -24,6 +24,8 @@ from trainables.stint import Stint
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from search.cluster import Cluster
+
 SPENT_SECONDS = 1.0
 """Time between two notes of what is spent; a crash loses no more of it."""
 
@@ -72,7 +74,9 @@ class Driver:
         search: StudyRecord,
         console: Console,
         lock: DriverLock,
+        cluster: Cluster | None = None,
     ) -> None:
+        self.cluster = cluster
         self.prepared, self.search, self.console, self.lock = prepared, search, console, lock
         settings, known = prepared.settings, search.study.user_attrs
         self.budgets = Budgets(
@@ -90,6 +94,11 @@ class Driver:
         ship(modules)
         self.code = code_hash(*modules)
 
+    @property
+    def room(self) -> int:
+        """Trials that may run side by side by now, at least one: more may come."""
+        return self.prepared.slots.count if self.cluster is None else max(1, self.cluster.room())
+
     def say(self, text: str) -> None:
         """A line on the terminal, unless nothing is to be said."""
         if not self.prepared.settings.quiet:
@@ -106,7 +115,13 @@ class Driver:
         self.drove = True
         settings = self.prepared.settings
         progress = Progress(
-            self.console, job.controller, job.metric, self.budgets, quiet=settings.quiet, label=job.label
+            self.console,
+            job.controller,
+            job.metric,
+            self.budgets,
+            quiet=settings.quiet,
+            label=job.label,
+            busy=None if self.cluster is None else self.cluster.busy,
         )
         written = time.monotonic()
 
@@ -118,6 +133,8 @@ class Driver:
                 job.on_second()
                 written = time.monotonic()
             self.lock.beat()
+            if self.cluster is not None:
+                self.cluster.follow(job.controller.demand)
             progress.update()
 
         engine = Engine(
@@ -126,7 +143,9 @@ class Driver:
             self._trainable(job.dataset),
             lambda work: self._stint(job, work),
             job.score,
+            room=None if self.cluster is None else self.cluster.room,
             budgets=self.budgets,
+            on_lost=progress.say,
             on_step=on_step,
             on_end=job.on_end,
         )

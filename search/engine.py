@@ -28,10 +28,11 @@ from search.tune_adapter import Decisions, EngineStop, WorkSource
 from trainables.data import Dataset
 from trainables.stint import Stint
 from trainables.storage import StorageError
-from trainables.trainable import Trainable, WorkerUsedUpError
+from trainables.trainable import LEAVING, Trainable, WorkerUsedUpError
 from trainables.weights import NO_WEIGHTS, Weights
 
 StopReason = Literal["finished", "interrupted"] | UsedUp
+MOST_PENDING = 100_000
 AHEAD_SECONDS = 1.0
 """Least time between two proposals made ahead of need, the later from newer scores."""
 
@@ -47,17 +48,23 @@ class Engine:
         make_stint: Callable[[Work], Stint],
         score: Callable[[Mapping[str, Any]], float],
         *,
+        room: Callable[[], int] | None = None,
         budgets: Budgets | None = None,
+        on_lost: Callable[[str], None] = lambda text: None,
         on_step: Callable[[], None] = lambda: None,
         on_end: Callable[[int], None] = lambda number: None,
     ) -> None:
         """`trainable` is what `make_trainable` gives; `score` reads the score from an epoch's report.
 
-        `on_step` is called many times a second, `on_end` with the number of each trial that has ended.
+        `room` says how many trials may run side by side by now; without it that is `slots.count`.
+        `on_step` is called many times a second, `on_end` with the number of each trial that has ended,
+        `on_lost` with a line for each stint whose worker died.
         """
         self.controller, self.slots, self.trainable = controller, slots, trainable
         self.make_stint, self.score = make_stint, score
+        self.room = room or (lambda: slots.count)
         self.budgets = budgets or Budgets()
+        self.on_lost = on_lost
         self.on_step, self.on_end = on_step, on_end
         self.stop_requested = threading.Event()
         self._prepared = (-1, 0.0)  # for which trial a proposal was last made ahead, and when
@@ -70,7 +77,8 @@ class Engine:
 
         Raises what the controller or a hook raised.
         """
-        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(self.slots.count)
+        # `next_stint` sees to it that no more are pending than there is room for
+        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(MOST_PENDING)
         # it counts failed stints as trials that did not complete, and says so in an error of its own
         logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)
         folder = tempfile.mkdtemp(prefix="search-tune-")
@@ -115,7 +123,8 @@ class Engine:
         """What is done again and again while trials train."""
         self.on_step()
         # with one slot a proposal waits for the score before it: nothing may depend on who was faster
-        if self.slots.count > 1 and len(self.work) == self.slots.count:
+        room = self.room()
+        if room > 1 and len(self.work) >= room:
             known, now = self.controller.prepared_at, time.monotonic()
             trial, when = self._prepared
             stale = known is not None and known < self.controller.epochs and now - when > AHEAD_SECONDS
@@ -125,8 +134,9 @@ class Engine:
 
     def next_stint(self, ray_id: str) -> Stint | Literal["none", "finished"]:
         """What a free slot does next."""
-        if len(self.work) >= self.slots.count:
-            return "none"
+        if len(self.work) >= self.room():
+            # nothing is given out, but what is over is over, also on a cluster that has lost its nodes
+            return "finished" if self.controller.finished else "none"
         work = self.controller.next_work()
         if work is None:
             return "finished" if self.controller.finished else "none"
@@ -168,12 +178,25 @@ class Engine:
         error = _error_of(ray_trial)
         text = _ANSI_COLOURS.sub("", str(error))
         if isinstance(error, WorkerUsedUpError):
-            self.controller.ended(work.trial)  # before it began: a new worker begins it
+            self.controller.ended(work.trial)  # no fault of the trial: a new worker takes it up
+            if LEAVING in text:
+                self.on_lost(f"trial {work.trial}: its worker was {LEAVING}; it goes on elsewhere")
         elif isinstance(error, ray.exceptions.RayActorError):
-            self.controller.ended(work.trial, lost=text)
+            away = isinstance(error, ray.exceptions.ActorUnavailableError) or error.preempted
+            node = away or NODE_DIED in text
+            self.controller.ended(work.trial, lost=text, with_its_node=node)
+            self.on_lost(self._told(work, node))
         else:
             self.controller.ended(work.trial, error=text)
         self._close(ray_trial.trial_id)
+
+    def _told(self, work: Work, node: bool) -> str:
+        trial = self.controller.live.get(work.trial)
+        place = self.controller.record.trial(work.trial).user_attrs.get("node", "a node")
+        whose = f"trial {work.trial} lost its {'node' if node else 'worker'} ({place})"
+        if trial is None:
+            return f"{whose} too often: it has failed"
+        return f"{whose}: it goes on elsewhere from its last checkpoint, {trial.epochs} epochs are on record"
 
     def kill_workers(self) -> None:
         """End the workers that still train, without waiting for their epoch."""
@@ -200,6 +223,8 @@ class Engine:
                 self.failure = error
 
 
+NODE_DIED = "its node has died"
+"""What Ray says of an actor whose node is gone."""
 _ANSI_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -212,13 +237,19 @@ def _error_of(ray_trial: RayTrial) -> Exception:
     return RuntimeError(Path(ray_trial.error_file).read_text(encoding="utf-8"))
 
 
+def placement(slots: Slots) -> dict[str, Any]:
+    """What Ray's placement groups take for one slot."""
+    bundle = {"CPU": slots.cpus, **({"GPU": slots.gpus} if slots.gpus else {})}
+    selector = {"bundle_label_selector": [{"ray.io/node-id": f"!{slots.not_on}"}]} if slots.not_on else {}
+    return {"bundles": [bundle], **selector}
+
+
 def make_trainable(
     slots: Slots, dataset: Dataset, *, weights: Weights = NO_WEIGHTS, device: str = "auto"
 ) -> Any:
     """What trains on a slot. Puts data and weights into the object store, where they stay until Ray ends."""
-    bundle = {"CPU": slots.cpus, **({"GPU": slots.gpus} if slots.gpus else {})}
     return tune.with_parameters(
-        tune.with_resources(Trainable, tune.PlacementGroupFactory([bundle])),
+        tune.with_resources(Trainable, tune.PlacementGroupFactory(**placement(slots))),
         data=dataset,
         weights=weights,
         device=device,

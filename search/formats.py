@@ -29,6 +29,26 @@ def parse_duration(text: str, what: str = "a duration") -> float:
     return seconds
 
 
+def parse_resources(text: str, what: str = "resources") -> dict[str, float]:
+    """What Ray calls the resources of `8gpu`, `32cpu` or `8gpu,64cpu`, and how many.
+
+    Raises ValueError, naming `what`, for anything else.
+    """
+    found = re.findall(r"(?:^|,)(\d+)(cpu|gpu)s?(?=,|$)", text.strip().lower())
+    wanted = {kind.upper(): float(count) for count, kind in found}
+    require(
+        len(wanted) == text.count(",") + 1 and all(wanted.values()),
+        f"{what} must look like 8gpu, 32cpu or 8gpu,64cpu, but is {text!r}",
+    )
+    return wanted
+
+
+def is_host_and_port(text: str) -> bool:
+    """Whether a text names a host and a port on it, such as `10.0.0.5:6379` or `[::1]:6379`."""
+    match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})", text)
+    return match is not None and 0 < int(match[2]) < 65536
+
+
 def check_run_name(name: str) -> None:
     """Raise ValueError unless `name` can be a folder of its own: no path, nothing hidden."""
     require(

@@ -27,12 +27,16 @@ from trainables.storage import StorageError, writing
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from search.cluster import Cluster
 
-def search(prepared: Prepared, console: Console, *, resume: bool = False) -> Results:
+
+def search(
+    prepared: Prepared, console: Console, *, resume: bool = False, cluster: Cluster | None = None
+) -> Results:
     """Run a prepared search to its end, whatever ends it, and write everything that it leaves.
 
-    Ray must have been started. `resume` goes on with what the run folder holds; otherwise the folder must
-    not be there yet.
+    Ray must have been started, or joined where there is a `cluster`. `resume` goes on with what the run
+    folder holds; otherwise the folder must not be there yet.
     Raises what stopped it where that was no trial's own failure; what was recorded until then is kept.
     That is StorageError, with the way to go on, where the disk of the run folder was full or failing, or
     the study's database was.
@@ -44,7 +48,7 @@ def search(prepared: Prepared, console: Console, *, resume: bool = False) -> Res
     try:
         with writing(folder):
             try:
-                return _search(prepared, console, resume=resume)
+                return _search(prepared, console, cluster, resume=resume)
             except (SQLAlchemyError, StorageInternalError) as error:
                 if prepared.settings.study_storage == "auto":
                     raise  # a file: `writing` knows what a full disk looks like
@@ -56,7 +60,7 @@ def search(prepared: Prepared, console: Console, *, resume: bool = False) -> Res
         ) from error
 
 
-def _search(prepared: Prepared, console: Console, *, resume: bool) -> Results:
+def _search(prepared: Prepared, console: Console, cluster: Cluster | None, *, resume: bool) -> Results:
     folder = prepared.folder
     known = hashes(prepared.space.module, prepared.dataset, prepared.task.weights)
     if not resume:
@@ -68,7 +72,7 @@ def _search(prepared: Prepared, console: Console, *, resume: bool) -> Results:
             write_settings(prepared, known, folder)
         record = search_record(prepared, resume=resume)
         try:
-            _run(Driver(prepared, record, console, lock), _controller(prepared, record))
+            _run(Driver(prepared, record, console, lock, cluster), _controller(prepared, record))
         finally:
             record.close()
             results = Results(folder.path)

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from search.object_store import store_bytes
 from search.slots import Slots
@@ -36,6 +37,9 @@ LONGEST_BASE = 30
 """Characters of a temporary folder in which Ray's sockets still have short enough paths."""
 for _name, _value in _ENVIRONMENT.items():
     os.environ.setdefault(_name, _value)
+_TOKENS = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}
+if Path("~/.ray/auth_token").expanduser().is_file() or _TOKENS & set(os.environ):
+    os.environ.setdefault("RAY_AUTH_MODE", "token")  # as `ray start` does; a driver that joins must say it
 
 import ray
 from ray import tune

@@ -16,7 +16,7 @@ from search.results import RunFolder, free_bytes, has_begun, nearest_existing, s
 from search.resume import hashes, saved_document
 from search.sampler import check_sampler
 from search.settings import Settings, UsageError
-from search.slots import Machine, Slots, slots_for, this_machine
+from search.slots import Slots, slots_for, this_machine
 from search.transfer import Transfer, transfer_from
 from spaces import Space, check_space, load_space, misfits
 from trainables.config import Task
@@ -56,11 +56,12 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Request:
-    """A search that may be asked for, on this machine; its data set is still to be read."""
+    """A search that may be asked for; its data set is still to be read."""
 
     settings: Settings
     space: Space
-    slots: Slots
+    slots: Slots | None
+    """None: those of a cluster that is still to be joined."""
     resume: bool
     """Whether its run folder is there."""
 
@@ -90,11 +91,18 @@ def check_request(settings: Settings, *, resume: bool = False) -> Request:
         raise UsageError(f"--storage {settings.storage} cannot be used: {error.strerror}") from error
     if settings.dashboard and any(importlib.util.find_spec(name) is None for name in DASHBOARD_NEEDS):
         raise UsageError("--dashboard needs packages that are not installed: uv pip install 'ray[default]'")
-    machine = this_machine(look_for_gpus=settings.device != "cpu")
-    slots = slots_for(settings, machine)
+    request = Request(settings, space, None, resume)
+    if settings.address != "local":
+        return request
+    return with_slots(request, slots_for(settings, this_machine(look_for_gpus=settings.device != "cpu")))
+
+
+def with_slots(request: Request, slots: Slots) -> Request:
+    """The search on slots like these. Raises UsageError where they do not go with what is asked."""
+    settings = request.settings
     if settings.gpu_hours is not None and not slots.gpus:
         raise UsageError("--gpu-hours is a budget of GPUs, but trials get none here: use --time-budget")
-    return Request(_with_defaults(settings, machine), space, slots, resume)
+    return replace(request, settings=_with_defaults(settings, gpus=slots.gpus > 0), slots=slots)
 
 
 def prepare(request: Request, progress: ProgressFactory | None = None) -> Prepared:
@@ -103,6 +111,7 @@ def prepare(request: Request, progress: ProgressFactory | None = None) -> Prepar
     Raises UsageError, DataError or SpaceError; nothing is left behind but the data cache.
     """
     settings, space, slots = request.settings, request.space, request.slots
+    assert slots is not None
     weights = load_weights(
         settings.weights, space.architectures, data_dir=settings.data_dir, progress=progress or silent
     )
@@ -152,13 +161,12 @@ def prepare(request: Request, progress: ProgressFactory | None = None) -> Prepar
     return Prepared(settings, space, baselines, skipped, dataset, task, slots, folder, transfer, weights)
 
 
-def _with_defaults(settings: Settings, machine: Machine) -> Settings:
-    gpu = machine.gpus > 0 and settings.device != "cpu"
+def _with_defaults(settings: Settings, *, gpus: bool) -> Settings:
     return replace(
         settings,
-        trials=(100 if gpu else 12) if settings.trials == "auto" else settings.trials,
+        trials=(100 if gpus else 12) if settings.trials == "auto" else settings.trials,
         max_epochs=(
-            max(settings.min_epochs, 27 if gpu else 9)
+            max(settings.min_epochs, 27 if gpus else 9)
             if settings.max_epochs == "auto"
             else settings.max_epochs
         ),

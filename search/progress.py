@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -45,6 +45,8 @@ class Snapshot:
     elapsed: float
     remaining: float | None
     """Seconds, estimated; None while nothing can be said."""
+    cluster: str = ""
+    """Nodes and how much of them trains; empty on one machine."""
 
     @property
     def ended(self) -> int:
@@ -64,9 +66,11 @@ class Progress:
         *,
         quiet: bool,
         label: str = "",
+        busy: Callable[[int], str] | None = None,
     ) -> None:
+        """`busy` says how much of a cluster trains, where there is one, from the number of running trials."""
         self.console, self.controller, self.metric, self.budgets = console, controller, metric, budgets
-        self.quiet, self.label = quiet, label
+        self.quiet, self.label, self.busy = quiet, label, busy or (lambda running: "")
         self.started = time.monotonic()
         # what a resumed search had done before says nothing about how fast this one is
         self._epochs: deque[tuple[float, int]] = deque([(self.started, controller.epochs)])
@@ -134,6 +138,7 @@ class Progress:
             images_per_second=self._images_per_second(states["running"]),
             elapsed=now - self.started,
             remaining=None,
+            cluster=self.busy(states["running"]),
         )
         return Snapshot(**{**vars(snapshot), "remaining": self._remaining(snapshot)})
 
@@ -177,6 +182,8 @@ def line(snapshot: Snapshot, metric: str) -> str:
         named = f": {baseline}" if baseline else ""
         parts.append(f"best {format_score(score, metric)} (trial {number}{named})")
     parts.append(f"{snapshot.images_per_second:,.0f} images/s")
+    if snapshot.cluster:
+        parts.append(f"{snapshot.cluster}, {snapshot.epochs_per_second:.1f} results/s")
     if snapshot.remaining is not None:
         parts.append(f"about {_clock(snapshot.remaining)} left")
     return "  |  ".join(parts)
@@ -207,6 +214,8 @@ def view(snapshot: Snapshot, metric: str) -> RenderableType:
         "speed",
         Text(f"{snapshot.images_per_second:,.0f} images/s, {60 * snapshot.epochs_per_second:.1f} epochs/min"),
     )
+    if snapshot.cluster:
+        facts.add_row("cluster", Text(f"{snapshot.cluster}, {snapshot.epochs_per_second:.1f} results/s"))
     facts.add_row("time", Text(f"{_clock(snapshot.elapsed)}{left}"))
     rows: list[RenderableType] = [facts]
     if snapshot.best is not None:

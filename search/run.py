@@ -9,7 +9,8 @@ results = run(Settings(space="cnn", dataset="digits", trials=4))
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ from trainables.storage import StorageError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from search.cluster import Cluster
+    from search.preflight import Request
     from search.results import Results
 
 PROG = "python -m search.run"
@@ -64,25 +67,47 @@ def default_console() -> Console:
 
 def _search(settings: Settings, console: Console, *, resume: bool) -> Results:
     from search.conclude import announce, conclude
-    from search.early_ray import early_ray
     from search.preflight import check_request, prepare
     from search.progress import DataProgress
     from search.resume import check_unchanged
 
     request = check_request(settings, resume=resume)
-    with early_ray(request.slots, dashboard=settings.dashboard) as ray_is_up:
+    with _ray_for(request, console) as (request, ray_is_up, cluster):
         prepared = prepare(request, DataProgress(console, quiet=settings.quiet))
         if resume:
             prepared = check_unchanged(prepared)
         if not settings.quiet:
-            announce(prepared, console)
+            announce(prepared, console, cluster)
         from search.launch import search  # torch and more: not before everything else has been checked
 
         ray_is_up()
-        results = search(prepared, console, resume=resume)
+        results = search(prepared, console, resume=resume, cluster=cluster)
     conclude(results, settings, console)
     _write_report(results, console)
     return results
+
+
+@contextmanager
+def _ray_for(
+    request: Request, console: Console
+) -> Iterator[tuple[Request, Callable[[], None], Cluster | None]]:
+    """A Ray for the search: the request with its slots, what waits until Ray is there, and the cluster."""
+    settings = request.settings
+    if request.slots is not None:
+        from search.early_ray import early_ray
+
+        with early_ray(request.slots, dashboard=settings.dashboard) as ray_is_up:
+            yield request, ray_is_up, None
+        return
+    from search.joining import joined
+    from search.preflight import with_slots
+
+    def say(text: str) -> None:
+        if not settings.quiet:
+            console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    with joined(settings, say) as cluster:
+        yield with_slots(request, cluster.slots), lambda: None, cluster
 
 
 def _write_report(results: Results, console: Console) -> None:

@@ -10,7 +10,13 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from search.formats import check_database_address, check_run_name, parse_duration
+from search.formats import (
+    check_database_address,
+    check_run_name,
+    is_host_and_port,
+    parse_duration,
+    parse_resources,
+)
 from trainables.config import require, require_choice
 
 Auto = Literal["auto"]
@@ -101,6 +107,16 @@ class SearchSettings:
 class ResourceSettings:
     """Resources: what each trial gets, and how many run side by side."""
 
+    address: str = "local"
+    """Ray cluster to search on: local (a Ray of its own on this machine), auto (the one that this machine is
+    part of), or host:port of its head."""
+    wait_for: str = "none"
+    """What a cluster must have before the search begins, such as 8gpu or 32cpu; with none it begins with what
+    is there."""
+    wait_timeout: str = "10m"
+    """Longest wait for that."""
+    head_trains: bool = False
+    """Place trials on a cluster's head node too, which otherwise only leads."""
     cpus_per_trial: int | Auto = "auto"
     """CPU cores of a trial; auto shares them out evenly."""
     gpus_per_trial: float | Auto = "auto"
@@ -180,6 +196,7 @@ class Settings(OutputSettings, ResourceSettings, DataSettings, SearchSettings):
             require_choice(f"--{name}", getattr(self, name), choices)
         require(self.gpu_hours != 0, "--gpu-hours must be more than 0")
         self.budget_seconds()
+        self._check_cluster()
         if self.study_storage != "auto":
             check_database_address(self.study_storage)
         if self.name != "auto":
@@ -188,6 +205,25 @@ class Settings(OutputSettings, ResourceSettings, DataSettings, SearchSettings):
     def budget_seconds(self) -> float | None:
         """The time budget in seconds; None where there is none."""
         return None if self.time_budget == "none" else parse_duration(self.time_budget, "--time-budget")
+
+    def _check_cluster(self) -> None:
+        parse_duration(self.wait_timeout, "--wait-timeout")
+        if self.wait_for != "none":
+            parse_resources(self.wait_for, "--wait-for")
+        require(
+            self.address in ("local", "auto") or is_host_and_port(self.address),
+            f"--address must be local, auto or host:port, but is {self.address!r}",
+        )
+        require(
+            self.address == "local" or not self.dashboard,
+            "--dashboard is that of a Ray of its own, but --address names a cluster: use `ray dashboard`",
+        )
+        if self.address == "local":
+            for name in ("wait_for", "wait_timeout", "head_trains"):
+                require(
+                    getattr(self, name) == defaults()[name],
+                    f"{option(name)} is about a cluster: give --address auto or host:port with it",
+                )
 
     @property
     def direction(self) -> Literal["maximize", "minimize"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,13 @@ class Slots:
     """CPU cores of a slot, and threads of its trial."""
     gpus: float
     """Share of a GPU, or whole GPUs."""
+    not_on: str = ""
+    """Id of a cluster's node on which no trial is placed; empty where there is none."""
+
+    def on(self, machine: Machine) -> int:
+        """Trials that a machine has room for at once."""
+        by_cpu = machine.cpus // self.cpus
+        return min(by_cpu, _that_fit(self.gpus, machine.gpus)) if self.gpus else by_cpu
 
 
 def this_machine(*, look_for_gpus: bool) -> Machine:
@@ -71,6 +79,40 @@ def slots_for(settings: Settings, machine: Machine) -> Slots:
             f"--cpus-per-trial {cpus} is more than this machine has: {machine.cpus} cores; ask for less"
         )
     return Slots(count=max(1, min(most, machine.cpus // cpus)), cpus=cpus, gpus=gpus)
+
+
+def cluster_slots(settings: Settings, machines: Sequence[Machine]) -> Slots:
+    """The shape of a slot on a cluster of such machines, those that may still come among them.
+
+    `count` is 1: how many there are changes as nodes come and go. Raises UsageError where a trial could
+    never be placed.
+    """
+    wish = settings.gpus_per_trial
+    some_have = any(machine.gpus for machine in machines) and settings.device != "cpu"
+    gpus = float(some_have) if wish == "auto" else wish
+    if settings.device == "cuda" and gpus == 0:
+        raise UsageError("--device cuda needs a GPU for each trial, but no node of the cluster has one")
+    wide_enough = [machine for machine in machines if machine.gpus >= gpus]
+    if not wide_enough:
+        most = max((machine.gpus for machine in machines), default=0)
+        raise UsageError(
+            f"--gpus-per-trial {gpus:g} can never be placed: no node of the cluster has more than {most} "
+            "GPUs for trials; ask for less, or for --device cpu"
+        )
+    cpus = 1
+    if settings.cpus_per_trial != "auto":
+        cpus = settings.cpus_per_trial
+    elif gpus:
+        cpus = max(1, min(machine.cpus // _that_fit(gpus, machine.gpus) for machine in wide_enough))
+    slots = Slots(count=1, cpus=cpus, gpus=gpus)
+    if not any(slots.on(machine) for machine in wide_enough):
+        most = max(machine.cpus for machine in wide_enough)
+        raise UsageError(
+            f"--cpus-per-trial {cpus} can never be placed: no node of the cluster has more than {most} cores "
+            + (f"beside {gpus:g} GPUs " if gpus else "")
+            + "for trials; ask for less"
+        )
+    return slots
 
 
 def _that_fit(share: float, gpus: int) -> int:

@@ -49,6 +49,9 @@ class LiveTrial:
     epochs: int = 0
     failures: int = 0
     lost: int = 0
+    nodes_lost: int = 0
+    epochs_at_loss: int = 0
+    """Its epochs when it last lost a node."""
     seconds: float = 0.0
     start: int = 0
     """Level of the first rung that decides about it; it trains on past those below."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import platform
+import signal
+import threading
 import time
 from contextlib import suppress
 from dataclasses import asdict
@@ -30,6 +32,9 @@ from trainables.weights import NO_WEIGHTS, Weights
 
 MOST_GROWTH = 2**30
 """Bytes that a worker may hold between trials beyond what it held after its first one."""
+
+
+LEAVING = "asked to leave by SIGTERM"
 
 
 class WorkerUsedUpError(Exception):
@@ -62,6 +67,10 @@ class Trainable(tune.Trainable):
         self.device_data: DeviceData | None = None
         self.writer: Any = None
         self.training = None
+        self.unsaved: dict[str, Any] | None = None
+        self.stepping = self.saving = self.leaving = False
+        if threading.current_thread() is threading.main_thread():
+            self.ray_handler: Any = signal.signal(signal.SIGTERM, self._asked_to_leave)
         self.used_up = ""
         self.first_bytes: int | None = None
         self.stint = config["stint"]
@@ -85,6 +94,7 @@ class Trainable(tune.Trainable):
         """One epoch; the first step of a stint begins it."""
         assert self.stint is not None
         began = time.perf_counter()
+        self.stepping = True
         try:
             unknown = self._begin() if self.training is None else []
             assert self.training is not None
@@ -102,6 +112,8 @@ class Trainable(tune.Trainable):
         except StorageError as error:
             self._forget()
             return {"storage": str(error)}
+        finally:
+            self.stepping = False
         return {
             "reports": reports,
             "setup_seconds": setup_seconds,
@@ -114,6 +126,8 @@ class Trainable(tune.Trainable):
     def cleanup(self) -> None:
         """Called by Ray when the worker ends."""
         self._forget()
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self.ray_handler)
 
     def _look_at_memory(self) -> None:
         held = own_bytes()
@@ -177,24 +191,45 @@ class Trainable(tune.Trainable):
             self._show(report)
             if report.epoch == order.task.max_epochs:
                 self._write_event(0, summary=session_end(time.time()))
-            if report.epoch in order.checkpoint_epochs or overdue:
-                self._save(training, order)
-        return row
-
-    def _save(self, training: Training, order: Stint) -> None:
-        began = time.perf_counter()
-        checkpoint.save(
-            order.folder,
-            order.stint,
-            {
+            state = {
                 "identity": order.identity,
                 "training": training.state(),
                 "scored": training.scored_weights(),
                 "reports": self.reports,
-            },
-        )
+            }
+            if report.epoch in order.checkpoint_epochs or overdue:
+                self._save(state, order)
+            else:
+                self.unsaved = copied(state)
+        return row
+
+    def _save(self, state: dict[str, Any], order: Stint) -> None:
+        began = time.perf_counter()
+        self.saving = True
+        try:
+            checkpoint.save(order.folder, order.stint, state)
+        finally:
+            self.saving = False
+        self.unsaved = None
         self.last_checkpoint = time.monotonic()
         self.checkpoint_seconds = time.perf_counter() - began
+        if self.leaving:
+            raise WorkerUsedUpError(LEAVING)
+
+    def _asked_to_leave(self, number: int, frame: Any) -> None:
+        """SIGTERM, as where a spot machine is taken away: keep the last epoch at once and give the trial up.
+
+        It goes on elsewhere; no fault is counted.
+        """
+        self.leaving = True
+        if self.saving:
+            return  # and leave when that is done
+        if self.unsaved is not None and self.stint is not None:
+            state, self.unsaved = self.unsaved, None
+            checkpoint.save(self.stint.folder, self.stint.stint, state)
+        if self.stepping:
+            raise WorkerUsedUpError(LEAVING)
+        self.ray_handler(number, frame)
 
     def _show(self, report: EpochReport) -> None:
         values = [
@@ -210,6 +245,7 @@ class Trainable(tune.Trainable):
 
     def _forget(self) -> None:
         self.training = None
+        self.unsaved = None
         self.stint = None
         if self.writer is not None:
             with suppress(OSError):  # a full disk; every event was written out before
@@ -219,6 +255,17 @@ class Trainable(tune.Trainable):
         give_back_freed_memory()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def copied(value: Any) -> Any:
+    """A nest of containers with its tensors copied, on the device where they are."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().clone()
+    if isinstance(value, dict):
+        return {key: copied(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(copied(item) for item in value)
+    return value
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

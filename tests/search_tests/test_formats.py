@@ -1,6 +1,14 @@
 import pytest
 
-from search.formats import check_run_name, format_score, format_value, parse_duration, printable
+from search.formats import (
+    check_run_name,
+    format_score,
+    format_value,
+    is_host_and_port,
+    parse_duration,
+    parse_resources,
+    printable,
+)
 
 
 @pytest.mark.parametrize("name", ["a", "A1", "cnn-digits_2.5", "x" * 100, "None", "1"])
@@ -56,3 +64,32 @@ def test_scores_for_reading(score, metric, text):
 def test_values_for_reading():
     values = (0.00012345678, 1.0, 3, True, None, "batch")
     assert [format_value(value) for value in values] == ["0.0001235", "1", "3", "True", "None", "batch"]
+
+
+def test_resources():
+    assert parse_resources("8gpu") == {"GPU": 8.0}
+    assert parse_resources("32cpu") == {"CPU": 32.0}
+    assert parse_resources("8GPUs,64cpu") == {"GPU": 8.0, "CPU": 64.0}
+
+
+@pytest.mark.parametrize("text", ["", "gpu", "8", "8tpu", "8gpu,", "0gpu", "8gpu 4cpu", "8gpu,8gpu", "-1gpu"])
+def test_what_names_no_resources_is_refused(text):
+    with pytest.raises(ValueError, match="must look like 8gpu"):
+        parse_resources(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("10.0.0.5:6379", True),
+        ("head.local:6379", True),
+        ("[::1]:6379", True),
+        ("head", False),
+        ("head:0", False),
+        ("head:99999", False),
+        ("ray://head:10001", False),
+        (":6379", False),
+    ],
+)
+def test_host_and_port(text, answer):
+    assert is_host_and_port(text) == answer

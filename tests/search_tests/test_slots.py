@@ -4,7 +4,7 @@ import pytest
 
 from search import slots
 from search.settings import Settings, UsageError
-from search.slots import Machine, Slots, slots_for, this_machine
+from search.slots import Machine, Slots, cluster_slots, slots_for, this_machine
 
 
 @pytest.mark.parametrize(
@@ -95,3 +95,50 @@ def test_limit_of_a_container_is_read(tmp_path, text, cpus):
     (tmp_path / "cpu.max").write_text(text)
     assert slots._container_cpus(tmp_path / "cpu.max") == cpus
     assert slots._container_cpus(tmp_path / "none") is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "machines", "expected"),
+    [
+        ({}, [Machine(4, 0), Machine(2, 0)], Slots(1, 1, 0.0)),
+        ({}, [Machine(16, 4)], Slots(1, 4, 1.0)),
+        # GPUs of several kinds: the cores of the node that has fewest for each
+        ({}, [Machine(16, 4), Machine(8, 1), Machine(64, 0)], Slots(1, 4, 1.0)),
+        ({"gpus_per_trial": 0.25}, [Machine(16, 1)], Slots(1, 4, 0.25)),
+        ({"gpus_per_trial": 2}, [Machine(16, 4), Machine(8, 1)], Slots(1, 8, 2)),
+        ({"device": "cpu"}, [Machine(16, 4)], Slots(1, 1, 0.0)),
+        ({"cpus_per_trial": 3}, [Machine(4, 0)], Slots(1, 3, 0.0)),
+    ],
+)
+def test_slots_of_a_cluster(asked, machines, expected):
+    assert cluster_slots(Settings(address="auto", **asked), machines) == expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "machines", "message"),
+    [
+        ({"gpus_per_trial": 2}, [Machine(8, 1)], "--gpus-per-trial 2 can never be placed"),
+        ({"gpus_per_trial": 1}, [Machine(8, 0)], "no node of the cluster has more than 0 GPUs"),
+        ({"device": "cuda"}, [Machine(8, 0)], "no node of the cluster has one"),
+        ({"cpus_per_trial": 9}, [Machine(8, 0)], "--cpus-per-trial 9 can never be placed"),
+        ({"cpus_per_trial": 9}, [Machine(8, 1), Machine(64, 0)], "more than 8 cores beside 1 GPUs"),
+    ],
+)
+def test_a_trial_that_no_node_can_hold_is_refused(asked, machines, message):
+    with pytest.raises(UsageError, match=message):
+        cluster_slots(Settings(address="auto", **asked), machines)
+
+
+@pytest.mark.parametrize(
+    ("slots", "machine", "room"),
+    [
+        (Slots(1, 1, 0.0), Machine(4, 0), 4),
+        (Slots(1, 3, 0.0), Machine(4, 0), 1),
+        (Slots(1, 2, 1.0), Machine(16, 4), 4),
+        (Slots(1, 2, 1.0), Machine(4, 4), 2),
+        (Slots(1, 1, 0.25), Machine(16, 2), 8),
+        (Slots(1, 1, 1.0), Machine(16, 0), 0),
+    ],
+)
+def test_room_on_a_machine(slots, machine, room):
+    assert slots.on(machine) == room

@@ -1,5 +1,7 @@
 import gc
 import math
+import os
+import signal
 import struct
 import threading
 import weakref
@@ -449,3 +451,68 @@ def test_trials_of_a_worker_share_weights_and_features(dataset, order, tmp_path,
     backbone = one.training.model.backbone.state_dict()
     assert all(torch.equal(backbone[name], torch.tensor(array)) for name, array in state.items())
     one.stop()
+
+
+@pytest.fixture
+def asked_to_leave() -> Iterator[list[int]]:
+    """The signals that reach what Ray does about SIGTERM, which here is nothing."""
+    reached: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: reached.append(number))
+    yield reached
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_a_worker_asked_to_leave_within_an_epoch_keeps_the_last_one(
+    worker, order, folder, asked_to_leave, monkeypatch
+):
+    undisturbed = worker(order(checkpoint_epochs=(4,), folder=folder / "other"))
+    wanted = rows([undisturbed.step() for _ in range(4)])
+    leaving = worker(order(checkpoint_epochs=(4,)))
+    first = [leaving.step(), leaving.step()]
+    assert checkpoint.load(folder) is None
+    forward = Training.run_epoch
+
+    def interrupted(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return forward(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "run_epoch", interrupted)
+        with pytest.raises(WorkerUsedUpError, match="asked to leave"):
+            leaving.step()
+    state = checkpoint.load(folder)
+    assert state is not None
+    assert state["training"]["epoch"] == 2
+    assert asked_to_leave == [], "the epoch was given up instead"
+    other = worker(order(stint=1, known_epochs=2, checkpoint_epochs=(4,)))
+    assert rows([*first, other.step(), other.step()]) == wanted
+
+
+def test_a_worker_asked_to_leave_between_epochs_keeps_the_last_one_and_goes(
+    worker, order, folder, asked_to_leave
+):
+    leaving = worker(order(checkpoint_epochs=(4,)))
+    leaving.step()
+    os.kill(os.getpid(), signal.SIGTERM)
+    state = checkpoint.load(folder)
+    assert state is not None
+    assert state["training"]["epoch"] == 1
+    assert asked_to_leave == [signal.SIGTERM]
+
+
+def test_a_worker_asked_to_leave_while_it_saves_leaves_when_that_is_done(
+    worker, order, folder, asked_to_leave, monkeypatch
+):
+    leaving = worker(order())
+    save = checkpoint.save
+
+    def interrupted(*arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        save(*arguments)
+
+    monkeypatch.setattr(checkpoint, "save", interrupted)
+    with pytest.raises(WorkerUsedUpError, match="asked to leave"):
+        leaving.step()
+    state = checkpoint.load(folder)
+    assert state is not None
+    assert state["training"]["epoch"] == 1

@@ -1,0 +1,221 @@
+"""A Ray cluster that runs already: checked node by node, followed as nodes come and go."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from search import node_check
+from search.formats import parse_duration, parse_resources
+from search.growth import Growth
+from search.local_ray import ray
+from search.nodes import Node, NodeKind, kinds_to_come, living_nodes
+from search.settings import Settings, UsageError
+from search.slots import Machine, Slots, cluster_slots
+
+LOOK_SECONDS = 1.0
+CHECK_SECONDS = 60.0
+"""Longest wait for what a node tells of itself; its first worker takes seconds to start."""
+NAMES = {"python": "Python", "ray": "Ray", "torch": "torch", "code": "the project's code"}
+
+
+class Cluster:
+    """The nodes that trials may use; to be closed. Ray must have joined it (see `search.joining`).
+
+    Raises UsageError where no trial could ever be placed.
+    """
+
+    def __init__(self, settings: Settings, say: Callable[[str], None]) -> None:
+        self.settings, self.say = settings, say
+        self._nodes: dict[str, Node] = {}
+        self._checked: set[str] = set()
+        self._checks: dict[str, Any] = {}
+        self._looked = 0.0
+        self._token = secrets.token_hex(8)
+        self._own = _facts(node_check.look(str(self._shared_folder()), self._write_token()))
+        self.look()
+        head = next((node.id for node in self._nodes.values() if node.head), "")
+        machines = [node.machine for node in self.workers]
+        machines += [kind.machine for kind in self.kinds]
+        if not any(machine.cpus for machine in machines):
+            raise UsageError(self._without_workers())
+        slots = cluster_slots(settings, machines)
+        self.slots = slots if settings.head_trains else Slots(slots.count, slots.cpus, slots.gpus, head)
+        self._growth = Growth(self.slots)
+
+    @property
+    def workers(self) -> list[Node]:
+        """Living nodes that trials may use."""
+        return [node for node in self._nodes.values() if self.settings.head_trains or not node.head]
+
+    @property
+    def kinds(self) -> list[NodeKind]:
+        """Kinds of nodes that may still come."""
+        return kinds_to_come()
+
+    def room(self) -> int:
+        """Trials that may run side by side by now."""
+        there = sum(self.slots.on(node.machine) for node in self.workers if node.id in self._checked)
+        return min(there, self.most)
+
+    @property
+    def most(self) -> int:
+        """Trials that may ever run side by side, where something says so."""
+        asked = self.settings.max_concurrent
+        return 1_000_000 if asked == "auto" else asked
+
+    def follow(self, demand: int | None) -> None:
+        """Look at the nodes about once a second, and have the cluster grow where `demand`, the slots that
+        could be used, is more than there are.
+
+        Raises UsageError where a node that came has other versions, other code or another storage.
+        """
+        if time.monotonic() - self._looked < LOOK_SECONDS:
+            return
+        self.look()
+        self._take_checks()
+        there = sum(self.slots.on(node.machine) for node in self.workers)
+        to_come = sum(kind.most * self.slots.on(kind.machine) for kind in self.kinds)
+        if self.settings.max_concurrent != "auto":
+            to_come = max(to_come, self.most)  # whatever brings nodes, it was told of so many
+        wanted = min(to_come, self.most, 1_000_000 if demand is None else demand)
+        self._growth.want(wanted - there if to_come else 0)
+
+    def look(self) -> None:
+        """Note which nodes live, say which have come or gone, and ask new ones for their versions."""
+        self._looked = time.monotonic()
+        nodes = {node.id: node for node in living_nodes()}
+        for gone in self._nodes.keys() - nodes.keys():
+            self.say(f"node {self._nodes[gone].host} is gone")
+            self._checked.discard(gone)
+            self._checks.pop(gone, None)
+        for node in nodes.values():
+            if node.id not in self._nodes and (self.settings.head_trains or not node.head):
+                self._checks[node.id] = self._ask(node)
+        self._nodes = nodes
+
+    def wait(self) -> None:
+        """Wait for what `--wait-for` asks, and for what every node tells of itself.
+
+        Raises UsageError where it does not come in time, or where a node does not fit.
+        """
+        wanted = {} if self.settings.wait_for == "none" else parse_resources(self.settings.wait_for)
+        patience = parse_duration(self.settings.wait_timeout)
+        deadline, told = time.monotonic() + patience, False
+        while not all(self._there(kind) >= count for kind, count in wanted.items()):
+            if time.monotonic() > deadline:
+                raise UsageError(
+                    f"--wait-for {self.settings.wait_for}: after {self.settings.wait_timeout} the cluster "
+                    f"has {self.described()} for trials; wait longer, or ask for less"
+                )
+            if not told:
+                self.say(f"waiting for {self.settings.wait_for}; there are {self.described()}")
+                told = True
+            machines = [kind.machine for kind in self.kinds] or [Machine(1, 1)]
+            per_slot = {"CPU": self.slots.cpus, "GPU": self.slots.gpus or 1.0}
+            slots = max(int(-(-count // per_slot[kind])) for kind, count in wanted.items())
+            self.follow(slots if machines else None)
+            time.sleep(0.2)
+        deadline = time.monotonic() + CHECK_SECONDS
+        while self._checks and time.monotonic() < deadline:
+            self._take_checks()
+            time.sleep(0.05)
+        if self._checks:
+            hosts = ", ".join(self._nodes[node].host for node in self._checks)
+            raise UsageError(f"no answer within {CHECK_SECONDS:.0f} s from {hosts}: look at `ray status`")
+
+    def described(self) -> str:
+        """Nodes for trials, and their cores and GPUs."""
+        nodes = len(self.workers)
+        cpus, gpus = self._there("CPU"), self._there("GPU")
+        return f"{nodes} node{'' if nodes == 1 else 's'} with {cpus} cores" + (
+            f" and {gpus} GPUs" if gpus else ""
+        )
+
+    def busy(self, running: int) -> str:
+        """Nodes, and how much of them trains."""
+        nodes = len(self.workers)
+        room = max(self.room(), running)
+        share = f"{running * self.slots.gpus:g}/{room * self.slots.gpus:g} GPUs" if self.slots.gpus else ""
+        return f"{nodes} node{'' if nodes == 1 else 's'}, {share or f'{running}/{room} slots'} busy"
+
+    def close(self) -> None:
+        """Let go of what makes the cluster grow, and of what the storage was tried with."""
+        self._growth.want(0)
+        (self._shared_folder() / ".shared").unlink(missing_ok=True)
+
+    def _there(self, resource: str) -> int:
+        machines = [node.machine for node in self.workers]
+        return sum(machine.gpus if resource == "GPU" else machine.cpus for machine in machines)
+
+    def _shared_folder(self) -> Path:
+        return self.settings.storage.resolve()
+
+    def _write_token(self) -> str:
+        folder = self._shared_folder()
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".shared").write_text(self._token, encoding="utf-8")
+        return self._token
+
+    def _ask(self, node: Node) -> Any:
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        there = NodeAffinitySchedulingStrategy(node.id, soft=False)
+        ask: Any = ray.remote(node_check.look)
+        ask = ask.options(num_cpus=0, scheduling_strategy=there, max_retries=0)
+        return ask.remote(str(self._shared_folder()), self._token)
+
+    def _take_checks(self) -> None:
+        ready, _ = ray.wait(list(self._checks.values()), num_returns=len(self._checks), timeout=0)
+        for node, answer in list(self._checks.items()):
+            if answer not in ready:
+                continue
+            del self._checks[node]
+            try:
+                found = ray.get(answer)
+            except ray.exceptions.RayError as error:
+                self.say(f"node {self._nodes[node].host} does not answer: {one_line(error)}")
+                continue
+            wrong = misfit(self._nodes[node].host, str(self.settings.storage), self._own, found)
+            if wrong is not None:
+                raise UsageError(wrong)
+            self._checked.add(node)
+
+    def _without_workers(self) -> str:
+        way = "" if self.settings.head_trains else "; --head-trains places trials on its head too"
+        return (
+            f"the cluster at --address {self.settings.address} has no node that a trial may be placed on "
+            f"({len(self._nodes)} alive), and none that it may start is known{way}"
+        )
+
+
+def one_line(error: BaseException) -> str:
+    """What an exception says, for a message of one line."""
+    return " ".join(str(error).split())[:400] or type(error).__name__
+
+
+def misfit(host: str, storage: str, own: Mapping[str, Any], found: Mapping[str, Any]) -> str | None:
+    """Why a node does not go with this one, judged by what `node_check.look` says on both; None if it does."""
+    different = [
+        f"{NAMES[name]} is {found[name]} there and {own[name]} here"
+        for name in NAMES
+        if found[name] != own[name]
+    ]
+    if different:
+        return (
+            f"node {host} does not fit this one: {'; '.join(different)}. Bring the nodes to one state "
+            "(with `ray up` again, where that made them)"
+        )
+    if found["storage"] is not None:
+        return (
+            f"--storage {storage} is not what node {host} sees: {found['storage']}. Every node must read and "
+            "write the same place: a shared disk, or s3://bucket/folder"
+        )
+    return None
+
+
+def _facts(found: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: found[name] for name in NAMES}

@@ -1,0 +1,116 @@
+"""Joining a Ray cluster as a driver, and why that may fail."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+
+from search import node_check
+from search.cluster import Cluster, one_line
+from search.local_ray import ray
+from search.settings import Settings, UsageError
+
+CONNECT_SECONDS = 5.0
+
+
+@contextmanager
+def joined(settings: Settings, say: Callable[[str], None]) -> Iterator[Cluster]:
+    """The cluster at `--address`, until the end of the search; no actor and no placement group stays there.
+
+    `say` is told what happens to its nodes. Raises UsageError where there is none, where this driver is not
+    let in, and where no trial could ever be placed.
+    """
+    address = settings.address
+    if address != "auto":
+        _check_listens(address)
+    ray.cloudpickle.register_pickle_by_value(node_check)
+    _join(address)
+    cluster = None
+    try:
+        cluster = Cluster(settings, say)
+        cluster.wait()
+        yield cluster
+    finally:
+        if cluster is not None:
+            cluster.close()
+        ray.shutdown()
+
+
+def _check_listens(address: str) -> None:
+    """Refuse an address at which nobody listens: Ray itself would try for half a minute."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    except OSError as error:
+        raise UsageError(
+            f"--address {address} cannot be joined: nothing answers there ({one_line(error)}). Give host and "
+            "port of the cluster's head, or auto on one of its nodes"
+        ) from error
+
+
+def _join(address: str) -> None:
+    """Connect, in a thread: a wrong token shows at once in what Ray prints, long before it gives up."""
+    done: Future[None] = Future()
+
+    def attempt() -> None:
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            done.set_result(None)
+        except BaseException as error:
+            done.set_exception(error)
+
+    with _printed() as printed:
+        threading.Thread(target=attempt, name="join", daemon=True).start()
+        while not done.done() and "InvalidAuthToken" not in printed():
+            time.sleep(0.05)
+    if not done.done():
+        raise UsageError(f"--address {address} cannot be joined: {_LET_IN}")
+    error = done.exception()
+    if error is not None:
+        raise UsageError(f"--address {address} cannot be joined: {_why(address, error)}") from error
+
+
+@contextmanager
+def _printed() -> Iterator[Callable[[], str]]:
+    """Keeps what is written to standard error, by Ray's own code too; yields what reads it so far."""
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as file:
+        before = os.dup(2)
+        os.dup2(file.fileno(), 2)
+        try:
+            yield lambda: os.pread(file.fileno(), 100_000, 0).decode(errors="replace")
+        finally:
+            sys.stderr.flush()
+            os.dup2(before, 2)
+            os.close(before)
+
+
+def _why(address: str, error: BaseException) -> str:
+    text = one_line(error)
+    if isinstance(error, ray.exceptions.AuthenticationError) or "uthenticat" in text:
+        return _LET_IN
+    if "ersion mismatch" in text:
+        return f"other versions run there: {text}"
+    if "ould not find" in text and "any running Ray" in text:
+        return (
+            "this machine is part of no Ray cluster. Start one with `ray up cluster.yaml` and run this there "
+            "with `ray exec`, or leave --address out"
+        )
+    if isinstance(error, ConnectionError) and address != "auto":
+        # something listens, and does not talk to us
+        return f"what listens there is no Ray, or {_LET_IN}"
+    return text
+
+
+_LET_IN = (
+    "it asks for another token: export RAY_AUTH_MODE=token, with the token of the cluster's head in "
+    "~/.ray/auth_token or RAY_AUTH_TOKEN"
+)
