@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from search.growth import Growth
 from search.local_ray import ray
 from search.nodes import Node, NodeKind, kinds_to_come, living_nodes
 from search.settings import Settings, UsageError
-from search.slots import Machine, Slots, cluster_slots
+from search.slots import Slots, cluster_slots
 
 LOOK_SECONDS = 1.0
 CHECK_SECONDS = 60.0
@@ -28,14 +30,19 @@ class Cluster:
     Raises UsageError where no trial could ever be placed.
     """
 
-    def __init__(self, settings: Settings, say: Callable[[str], None]) -> None:
-        self.settings, self.say = settings, say
+    def __init__(self, settings: Settings, word: str, say: Callable[[str], None]) -> None:
+        """`word` is what lies in the storage for nodes to find (see `shared_word`); `say` is told what
+        happens to nodes.
+        """
+        self.settings, self.word, self.say = settings, word, say
         self._nodes: dict[str, Node] = {}
         self._checked: set[str] = set()
         self._checks: dict[str, Any] = {}
+        self._silent: set[str] = set()
         self._looked = 0.0
-        self._token = secrets.token_hex(8)
-        self._own = _facts(node_check.look(str(self._shared_folder()), self._write_token()))
+        self._own = node_check.look(str(settings.storage.resolve()), word)
+        self.kinds: list[NodeKind] = kinds_to_come()
+        """Kinds of nodes that may still come."""
         self.look()
         head = next((node.id for node in self._nodes.values() if node.head), "")
         machines = [node.machine for node in self.workers]
@@ -50,11 +57,6 @@ class Cluster:
     def workers(self) -> list[Node]:
         """Living nodes that trials may use."""
         return [node for node in self._nodes.values() if self.settings.head_trains or not node.head]
-
-    @property
-    def kinds(self) -> list[NodeKind]:
-        """Kinds of nodes that may still come."""
-        return kinds_to_come()
 
     def room(self) -> int:
         """Trials that may run side by side by now."""
@@ -114,10 +116,8 @@ class Cluster:
             if not told:
                 self.say(f"waiting for {self.settings.wait_for}; there are {self.described()}")
                 told = True
-            machines = [kind.machine for kind in self.kinds] or [Machine(1, 1)]
             per_slot = {"CPU": self.slots.cpus, "GPU": self.slots.gpus or 1.0}
-            slots = max(int(-(-count // per_slot[kind])) for kind, count in wanted.items())
-            self.follow(slots if machines else None)
+            self.follow(max(math.ceil(count / per_slot[kind]) for kind, count in wanted.items()))
             time.sleep(0.2)
         deadline = time.monotonic() + CHECK_SECONDS
         while self._checks and time.monotonic() < deadline:
@@ -143,22 +143,12 @@ class Cluster:
         return f"{nodes} node{'' if nodes == 1 else 's'}, {share or f'{running}/{room} slots'} busy"
 
     def close(self) -> None:
-        """Let go of what makes the cluster grow, and of what the storage was tried with."""
+        """Let go of what makes the cluster grow."""
         self._growth.want(0)
-        (self._shared_folder() / ".shared").unlink(missing_ok=True)
 
     def _there(self, resource: str) -> int:
         machines = [node.machine for node in self.workers]
         return sum(machine.gpus if resource == "GPU" else machine.cpus for machine in machines)
-
-    def _shared_folder(self) -> Path:
-        return self.settings.storage.resolve()
-
-    def _write_token(self) -> str:
-        folder = self._shared_folder()
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / ".shared").write_text(self._token, encoding="utf-8")
-        return self._token
 
     def _ask(self, node: Node) -> Any:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -166,7 +156,7 @@ class Cluster:
         there = NodeAffinitySchedulingStrategy(node.id, soft=False)
         ask: Any = ray.remote(node_check.look)
         ask = ask.options(num_cpus=0, scheduling_strategy=there, max_retries=0)
-        return ask.remote(str(self._shared_folder()), self._token)
+        return ask.remote(str(self.settings.storage.resolve()), self.word)
 
     def _take_checks(self) -> None:
         ready, _ = ray.wait(list(self._checks.values()), num_returns=len(self._checks), timeout=0)
@@ -177,7 +167,10 @@ class Cluster:
             try:
                 found = ray.get(answer)
             except ray.exceptions.RayError as error:
-                self.say(f"node {self._nodes[node].host} does not answer: {one_line(error)}")
+                if node not in self._silent:
+                    self.say(f"node {self._nodes[node].host} does not answer: {one_line(error)}")
+                self._silent.add(node)
+                self._checks[node] = self._ask(self._nodes[node])
                 continue
             wrong = misfit(self._nodes[node].host, str(self.settings.storage), self._own, found)
             if wrong is not None:
@@ -187,9 +180,26 @@ class Cluster:
     def _without_workers(self) -> str:
         way = "" if self.settings.head_trains else "; --head-trains places trials on its head too"
         return (
-            f"the cluster at --address {self.settings.address} has no node that a trial may be placed on "
+            f"the cluster at --address {self.settings.address} has no node that trials may be placed on "
             f"({len(self._nodes)} alive), and none that it may start is known{way}"
         )
+
+
+@contextmanager
+def shared_word(folder: Path) -> Iterator[str]:
+    """A word in the file `.shared` of a folder, which every node has to find there; gone at the end, with the
+    folder where nothing else came to lie in it.
+    """
+    word = secrets.token_hex(8)
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / ".shared"
+    file.write_text(word, encoding="utf-8")
+    try:
+        yield word
+    finally:
+        file.unlink(missing_ok=True)
+        if not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def one_line(error: BaseException) -> str:
@@ -198,7 +208,7 @@ def one_line(error: BaseException) -> str:
 
 
 def misfit(host: str, storage: str, own: Mapping[str, Any], found: Mapping[str, Any]) -> str | None:
-    """Why a node does not go with this one, judged by what `node_check.look` says on both; None if it does."""
+    """Why a node does not go with this one, by what `node_check.look` says on both; None if it does."""
     different = [
         f"{NAMES[name]} is {found[name]} there and {own[name]} here"
         for name in NAMES
@@ -215,7 +225,3 @@ def misfit(host: str, storage: str, own: Mapping[str, Any], found: Mapping[str, 
             "write the same place: a shared disk, or s3://bucket/folder"
         )
     return None
-
-
-def _facts(found: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: found[name] for name in NAMES}

@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 
 from search import node_check
-from search.cluster import Cluster, one_line
+from search.cluster import Cluster, one_line, shared_word
 from search.local_ray import ray
 from search.settings import Settings, UsageError
 
@@ -33,14 +33,15 @@ def joined(settings: Settings, say: Callable[[str], None]) -> Iterator[Cluster]:
         _check_listens(address)
     ray.cloudpickle.register_pickle_by_value(node_check)
     _join(address)
-    cluster = None
     try:
-        cluster = Cluster(settings, say)
-        cluster.wait()
-        yield cluster
+        with shared_word(settings.storage.resolve()) as word:
+            cluster = Cluster(settings, word, say)
+            try:
+                cluster.wait()
+                yield cluster
+            finally:
+                cluster.close()
     finally:
-        if cluster is not None:
-            cluster.close()
         ray.shutdown()
 
 

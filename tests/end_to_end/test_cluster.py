@@ -130,7 +130,7 @@ def test_a_head_without_nodes_is_refused_where_none_may_come(nodes: Any, tmp_pat
         [*command, "--storage", str(tmp_path)], capture_output=True, text=True, check=False, timeout=30
     )
     assert done.returncode == 2
-    assert "has no node that a trial may be placed on" in done.stderr
+    assert "has no node that trials may be placed on" in done.stderr
     assert "--head-trains" in done.stderr
 
 
