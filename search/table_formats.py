@@ -61,6 +61,7 @@ def _wide(document: dict[str, Any]) -> pd.DataFrame:
     trials = document["trials"]
     columns = {name: [trial[name] for trial in trials] for name in SHOWN}
     columns |= {name: [document[name]] * len(trials) for name in ("dataset", "note")}
+    columns["verdict"] = [verdict(document)] * len(trials)
     means = {one["trial"]: one["mean"] for one in document["confirmed"]}
     deviations = {one["trial"]: one["deviation"] for one in document["confirmed"]}
     columns["confirmed"] = [means.get(trial["trial"]) for trial in trials]

@@ -130,7 +130,7 @@ def test_run_folder_gets_the_tables(various, tmp_path):
     assert len(list(csv.reader((tmp_path / "trials.csv").open(newline="")))) == 8
 
 
-@pytest.mark.parametrize("form", ["md", "latex", "html"])
+@pytest.mark.parametrize("form", ["md", "latex", "html", "csv"])
 def test_every_page_says_whether_the_best_was_confirmed(various, form):
     unconfirmed = render(best_document(various, 1), form)
     assert "nconfirmed: the best of many scores flatters" in unconfirmed
