@@ -135,10 +135,19 @@ def test_versions_are_those_of_the_project(config):
     assert extra["ray"] == own["ray"]
     assert "boto3" in extra  # the head's autoscaler speaks to AWS
     # uv.lock decides, and nothing beside it is installed
+    assert "--frozen" in sync
+    assert config["file_mounts"]["~/classifier-search/uv.lock"] == "uv.lock"
     commands = "\n".join([*config["setup_commands"], *config["head_setup_commands"]])
     assert not re.search(r"pip install|[\w\]]==\d|uv add", commands)
-    assert not any("uv.lock" in pattern for pattern in config["rsync_exclude"])
-    assert "rsync_filter" not in config  # .gitignore names uv.lock
+
+
+def test_what_is_mounted_is_there_and_is_all_that_the_project_is_made_of(config):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    mounted = set(config["file_mounts"].values())
+    assert {remote.removeprefix("~/classifier-search/") for remote in config["file_mounts"]} == mounted
+    assert mounted >= {*project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"], "pyproject.toml"}
+    assert mounted >= {project["project"]["readme"], *project["project"]["license-files"]}
+    assert all((ROOT / path).exists() for path in mounted - {"uv.lock"})  # which uv makes on the first use
 
 
 @pytest.mark.parametrize("file", PUBLIC_FILES, ids=lambda file: file.name)

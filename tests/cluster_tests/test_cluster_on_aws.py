@@ -11,7 +11,11 @@ import yaml
 from moto import mock_aws
 from ray.autoscaler._private.aws import utils
 from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
-from ray.autoscaler._private.node_provider_availability_tracker import NodeAvailabilitySummary
+from ray.autoscaler._private.node_provider_availability_tracker import (
+    NodeAvailabilityRecord,
+    NodeAvailabilitySummary,
+    UnavailableNodeInformation,
+)
 from ray.autoscaler._private.resource_demand_scheduler import _default_utilization_scorer, get_nodes_for
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.autoscaler.tags import TAG_RAY_CLUSTER_NAME, TAG_RAY_NODE_KIND, TAG_RAY_NODE_STATUS
@@ -185,12 +189,24 @@ def actions(statement: dict) -> list[str]:
     ],
 )
 def test_waiting_trials_start_spot_instances_first_and_no_head(cluster, trials, started):
+    assert to_start(cluster, trials, NodeAvailabilitySummary({})) == started
+
+
+def test_type_that_aws_has_none_of_is_asked_for_again(cluster):
+    """Not what one would wish: docs/clusters.md tells users what to do. Should Ray change, so should that."""
+    none = UnavailableNodeInformation(category="InsufficientInstanceCapacity", description="none left")
+    record = NodeAvailabilityRecord(
+        "spot", is_available=False, last_checked_timestamp=0, unavailable_node_information=none
+    )
+    assert to_start(cluster, 1, NodeAvailabilitySummary({"spot": record})) == {"spot": 1}
+
+
+def to_start(cluster, trials: int, known: NodeAvailabilitySummary) -> dict[str, int]:
+    """Instances that Ray's autoscaler starts for so many waiting trials."""
     most = {"head": 0, "spot": 4, "other_spot": 4, "on_demand": 2}
     types = {
         name: {**kind, "max_workers": most[name]} for name, kind in cluster["available_node_types"].items()
     }
-    scorer = functools.partial(
-        _default_utilization_scorer, node_availability_summary=NodeAvailabilitySummary({})
-    )
+    scorer = functools.partial(_default_utilization_scorer, node_availability_summary=known)
     nodes, _ = get_nodes_for(types, {"head": 1}, "head", 100, [TRIAL] * trials, scorer)
-    assert dict(nodes) == started
+    return dict(nodes)

@@ -5,6 +5,7 @@ import re
 import stat
 import subprocess
 import sys
+import venv
 from pathlib import Path
 
 import pytest
@@ -25,15 +26,20 @@ def home(tmp_path, config):
     """A node's home after setup, run twice as by a second `ray up`; `ray` only tells how it is called."""
     (tmp_path / ".bashrc").write_text(BASHRC)
     (tmp_path / ".profile").write_text(". ~/.bashrc\n")
-    (tmp_path / "classifier-search").symlink_to(ROOT)
-    programs = tmp_path / ".classifier-search" / "env" / "bin"
-    programs.mkdir(parents=True)
-    for name, script in {"ray": RAY, "python": f'#!/bin/sh\nexec {sys.executable} "$@"\n'}.items():
-        (programs / name).write_text(script)
-        (programs / name).chmod(0o755)
+    project = tmp_path / "classifier-search"
+    project.mkdir()
+    for name in ("search", "spaces", "trainables"):
+        (project / name).symlink_to(ROOT / name)
+    venv.create(project / ".venv", with_pip=False)
+    programs = {"ray": RAY, "python": f'#!/bin/sh\nexec {sys.executable} "$@"\n'}
+    for name, script in programs.items():
+        file = project / ".venv" / "bin" / name
+        file.unlink(missing_ok=True)
+        file.write_text(script)
+        file.chmod(0o755)
     for _ in range(2):
         for command in config["setup_commands"]:
-            if "classifier-search/shell" in command:
+            if ".bashrc" in command:
                 assert run(tmp_path, command).returncode == 0
     return tmp_path
 
@@ -57,7 +63,7 @@ def test_ray_exec_begins_in_the_project_with_its_python(home, config):
     done = run(home, 'pwd; command -v python; echo "$RAY_AUTH_MODE $STORAGE ${LD_LIBRARY_PATH-none}"')
     assert done.stdout.splitlines() == [
         str(home / "classifier-search"),
-        str(home / ".classifier-search" / "env" / "bin" / "python"),
+        str(home / "classifier-search" / ".venv" / "bin" / "python"),
         f"token {address} none",
     ]
 
@@ -68,9 +74,9 @@ def test_search_is_found_by_its_plain_command(home):
     assert "--max-epochs" in done.stdout
 
 
-def test_setup_twice_leaves_one_line(home):
-    assert (home / ".bashrc").read_text().count("classifier-search") == 1
-    assert (home / ".classifier-search" / "shell").read_text().count("STORAGE") == 1
+def test_setup_twice_leaves_each_line_once(home):
+    lines = (home / ".bashrc").read_text().removeprefix(BASHRC).splitlines()
+    assert len(lines) == len(set(lines)) == 2
 
 
 def test_login_that_is_not_interactive_is_left_alone(home):
@@ -125,7 +131,7 @@ def test_worker_joins_with_the_token(home, config):
 
 
 def test_token_is_made_for_its_owner_alone_and_printed_nowhere(home, config):
-    ray = home / ".classifier-search" / "env" / "bin" / "ray"
+    ray = home / "classifier-search" / ".venv" / "bin" / "ray"
     ray.unlink()
     ray.symlink_to(Path(sys.executable).parent / "ray")
     (command,) = (command for command in config["head_setup_commands"] if "token" in command)
