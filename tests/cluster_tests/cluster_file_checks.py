@@ -4,6 +4,7 @@ Ray's schema lets pass what it does not know. A misspelt key is then ignored, a 
 when the first worker is to start, and the cluster waits for ever.
 """
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -103,6 +104,7 @@ def workers(config: Config) -> dict[str, Any]:
     return {name: types[name] for name in types if name != config.get("head_node_type")}
 
 
+@functools.cache
 def ec2_shape(name: str) -> Any:
     """A type of EC2's interface, as botocore ships it: no network needed."""
     return botocore.session.get_session().get_service_model("ec2").shape_for(name)
