@@ -121,3 +121,18 @@ def test_a_full_disk_ends_the_search_with_a_word_and_no_trial_pays_for_it(small_
     assert results.trials["outcome"].tolist() == ["complete"] * 4
     for trial in results.study.get_trials(deepcopy=False):
         assert "failures" not in trial.user_attrs
+
+
+@pytest.mark.slow
+def test_a_trial_whose_worker_is_asked_to_leave_repeats_no_epoch(tmp_path: Path) -> None:
+    epochs = 40
+    with searching(*SMALL, "--trials", "1", "--max-epochs", str(epochs), storage=tmp_path) as search:
+        search.wait_for_epochs(2)
+        training_worker(search).terminate()  # as where a spot machine is taken away
+        assert search.finish() == 0, search.output
+    (trial,) = Results(search.folder).study.get_trials(deepcopy=False)
+    assert trial.user_attrs["outcome"] == "complete"
+    assert len(trial.user_attrs["stints"]) == 2
+    assert "asked to leave" in search.output
+    (files,) = fault_evidence.gather(search.folder).trained.values()
+    assert sorted(epoch for trained in files.values() for epoch in trained) == list(range(1, epochs + 1))
