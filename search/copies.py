@@ -120,14 +120,25 @@ def opened(run: Path | str, parts: Sequence[str] = ()) -> Iterator[RunFolder]:
         return
     from search.mirror import put_back
 
-    with tempfile.TemporaryDirectory(prefix="search-run-") as scratch:
-        folder = RunFolder(Path(scratch) / where.rpartition("/")[2], where)
-        fetch(folder, parts)
+    folder, scratch = downloaded(where, parts)
+    with scratch:
         try:
             with put_back(folder, COMMAND_PATIENCE):
                 yield folder
         except StorageError as error:
             raise UsageError(str(error)) from error
+
+
+def downloaded(address: str, parts: Sequence[str]) -> tuple[RunFolder, tempfile.TemporaryDirectory[str]]:
+    """A copy of what `fetch` copies, and the temporary folder that it is gone with."""
+    scratch = tempfile.TemporaryDirectory(prefix="search-run-")
+    try:
+        folder = RunFolder(Path(scratch.name) / address.rpartition("/")[2], address)
+        fetch(folder, parts)
+    except BaseException:
+        scratch.cleanup()
+        raise
+    return folder, scratch
 
 
 def location_of(run: Path | str, option: str = "") -> Path | str:

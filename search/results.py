@@ -193,9 +193,18 @@ def write_settings(prepared: Prepared, hashes: dict[str, str], folder: RunFolder
 
 
 class Results:
-    """What a search found. Also opens a run of another day: `Results("results/NAME")`."""
+    """What a search found. Also opens a run of another day: `Results("results/NAME")`, or at an address."""
 
     def __init__(self, folder: RunFolder | Path | str) -> None:
+        if isinstance(folder, str) and "://" in folder:
+            from search.copies import MODELS, downloaded, location_of
+
+            where = location_of(folder)
+            if isinstance(where, str):
+                # the copy is gone with this object
+                folder, self._copy = downloaded(where, MODELS)
+            else:
+                folder = where
         self.folder = folder if isinstance(folder, RunFolder) else RunFolder(Path(folder))
         self.study: optuna.Study = open_study(self.folder)
 

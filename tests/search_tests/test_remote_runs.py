@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import platform
@@ -223,6 +224,18 @@ def test_commands_take_an_address_and_put_back_what_they_write(finished, tmp_pat
     assert str(tmp_path) not in page
     assert {"report.html", "evaluation.json", "confusion_matrix.png"} <= set(store.names())
     assert not list(tmp_path.glob("search-run-*"))
+
+
+def test_results_are_opened_by_address_and_their_copy_goes_with_them(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    results = Results(finished)
+    assert results.best["trial"] == 4
+    assert results.best_model().class_names[3] == "3"
+    copy = results.folder.path
+    assert copy.exists()
+    del results
+    gc.collect()
+    assert not copy.exists()
 
 
 def test_new_search_starts_from_a_run_in_the_store(finished, follow, tmp_path):

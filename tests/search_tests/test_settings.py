@@ -177,5 +177,5 @@ def test_storage_that_can_never_work_is_refused_by_name(address):
         with pytest.raises(ValueError, match=f"^--{option.replace('_', '-')} must ") as caught:
             Settings(**{option: address})
         assert "hidden" not in str(caught.value)
-    with pytest.raises(ValueError, match="^--storage must have two slashes"):
+    with pytest.raises(ValueError, match=r"^--storage must have two slashes"):
         Settings(storage=Path("s3://bucket"))  # which is s3:/bucket
