@@ -16,8 +16,8 @@ DESCRIPTION = """Search for the best image classifier that a budget can find.
 
 --config FILE.yaml reads the same options from a file, by the same names (max_epochs: 20);
 what the command line says wins.
---resume results/NAME goes on with an earlier search: nothing else has to be given, and only
-budgets (--trials 200), resources and output may be changed."""
+--resume results/NAME, or --resume s3://bucket/runs/NAME, goes on with an earlier search: nothing
+else has to be given, and only budgets (--trials 200), resources and output may be changed."""
 
 PATHS = {"--config": "a settings file, such as search.yaml", "--resume": "a run, such as results/NAME"}
 """Options that stand for others, and so belong to no group."""
@@ -32,7 +32,7 @@ def parse(argv: Sequence[str], prog: str) -> Settings:
 
     path, argv = take_path(list(argv), "--config")
     if path is not None:
-        argv = arguments_from_file(path) + argv  # of an option given twice the last counts
+        argv = arguments_from_file(Path(path)) + argv  # of an option given twice the last counts
     groups = make_dataclass(
         "Options",
         [
@@ -64,8 +64,8 @@ def command_for(settings: Settings) -> str:
     return shlex.join(words)
 
 
-def resume_command(folder: Path) -> str:
-    """The command that goes on with the run in `folder`."""
+def resume_command(folder: Path | str) -> str:
+    """The command that goes on with the run in `folder`, or at that address."""
     return f"uv run python -m search.run --resume {shlex.quote(str(folder))}"
 
 
@@ -82,8 +82,8 @@ def _word(name: str, value: Any) -> str:
     return f"{option(name)}={value}"
 
 
-def take_path(argv: Sequence[str], name: str) -> tuple[Path | None, list[str]]:
-    """The path that `argv` gives for the option `name`, if any, and `argv` without it.
+def take_path(argv: Sequence[str], name: str) -> tuple[str | None, list[str]]:
+    """The path or address that `argv` gives for the option `name`, if any, and `argv` without it.
 
     Raises UsageError where the path is missing or given twice.
     """
@@ -98,7 +98,7 @@ def take_path(argv: Sequence[str], name: str) -> tuple[Path | None, list[str]]:
             raise UsageError(f"{name} needs a path: {PATHS[name]}")
         if path is not None:
             raise UsageError(f"{name} can be given once, but names {path} and {value}")
-        path = Path(value)
+        path = value
     return path, rest
 
 

@@ -35,7 +35,7 @@ def announce(prepared: Prepared, console: Console, cluster: Cluster | None = Non
         ("slots   " + (f"{slots.count} at once" if cluster is None else f"on {cluster.described()}"))
         + f", each {slots.cpus} CPU"
         + (f" and {slots.gpus:g} GPU" if slots.gpus else ""),
-        f"run     {prepared.folder.path}",
+        f"run     {prepared.folder.location}",
     ]
     if prepared.space.architectures:
         lines.append(f"weights {prepared.weights.note or 'none: pretrained networks begin from scratch'}")
@@ -88,7 +88,7 @@ def conclude(results: Results, settings: Settings, console: Console) -> None:
         console.print(Text(f"no trial has a score{reason}", style="bold red"))
     if results.stopped != "finished":
         console.print(f"ended early: {results.stopped}", highlight=False)
-    path = results.folder.path
+    path = results.folder.location
     if results.stopped != "finished":
         console.print(
             f"go on with        {resume_command(path)}", highlight=False, soft_wrap=True, markup=False

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.budgets import Budgets
 from search.controller import Controller, Work
 from search.engine import Engine, StopReason, make_trainable, ship
 from search.interrupts import interrupts
+from search.mirror import Mirror
 from search.preflight import Prepared
 from search.progress import Progress
 from search.resume import DriverLock, own_modules
@@ -19,6 +19,7 @@ from search.study import StudyRecord
 from trainables.checkpoint import code_hash, identity
 from trainables.config import Task
 from trainables.data import Dataset
+from trainables.place import Folder
 from trainables.stint import Stint
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 SPENT_SECONDS = 1.0
 """Time between two notes of what is spent; a crash loses no more of it."""
+STINTS_A_SITTING = 1000
+"""More than a trial can have under one driver."""
 
 
 _SCORES = {"accuracy": "val_accuracy", "macro_f1": "val_macro_f1", "loss": "val_loss"}
@@ -54,7 +57,7 @@ class Job:
     """The score in an epoch's report."""
     seed: Callable[[int], int]
     """Of a trial's training, by its number."""
-    folder: Callable[[int], Path]
+    folder: Callable[[int], Folder]
     """Where a trial's checkpoints go, by its number."""
     on_end: Callable[[int], None] = lambda number: None
     """Called with the number of each trial that has ended."""
@@ -74,10 +77,14 @@ class Driver:
         search: StudyRecord,
         console: Console,
         lock: DriverLock,
+        mirror: Mirror,
         cluster: Cluster | None = None,
     ) -> None:
         self.cluster = cluster
         self.prepared, self.search, self.console, self.lock = prepared, search, console, lock
+        self.mirror = mirror
+        self.first_stint = STINTS_A_SITTING * prepared.folder.sitting
+        """The number of a trial's first stint under this driver, had it none before."""
         settings, known = prepared.settings, search.study.user_attrs
         self.budgets = Budgets(
             seconds=settings.budget_seconds(),
@@ -130,12 +137,17 @@ class Driver:
             job.record.flush()
             if time.monotonic() - written >= SPENT_SECONDS:
                 self.note_spent()
+                self.mirror.check()
                 job.on_second()
                 written = time.monotonic()
             self.lock.beat()
             if self.cluster is not None:
                 self.cluster.follow(job.controller.demand)
             progress.update()
+
+        def on_end(number: int) -> None:
+            job.on_end(number)
+            self.mirror.trial_ended()
 
         engine = Engine(
             job.controller,
@@ -147,7 +159,7 @@ class Driver:
             budgets=self.budgets,
             on_lost=progress.say,
             on_step=on_step,
-            on_end=job.on_end,
+            on_end=on_end,
         )
         self.budgets.tick(time.monotonic(), 0.0)
         try:
@@ -175,7 +187,8 @@ class Driver:
         settings = self.prepared.settings
         return Stint(
             trial=work.trial,
-            stint=work.stint,
+            # a record that lagged behind when its driver was lost gives numbers out again: this one is higher
+            stint=self.first_stint + work.stint,
             config=work.config,
             task=job.task,
             seed=job.seed(work.trial),

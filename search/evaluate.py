@@ -6,11 +6,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 
 from search.command_line import fail
+
+if TYPE_CHECKING:
+    from search.results import RunFolder
 
 PROG = "python -m search.evaluate"
 INTERRUPTED = 130
@@ -21,8 +24,8 @@ class EvaluateOptions:
     """Test the final models of a run on images that no trial has seen. Each reading of the test part is
     noted in the run."""
 
-    run: tyro.conf.Positional[Path]
-    """Folder of the run, such as results/NAME."""
+    run: tyro.conf.Positional[str]
+    """Folder of the run, such as results/NAME or s3://bucket/runs/NAME."""
     data_dir: Path | None = None
     """Where data sets are kept; None is where the run had them."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -47,9 +50,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _evaluate(options: EvaluateOptions) -> None:
     if not 1 <= options.batch_size <= 500:
         raise ValueError(f"--batch-size must be from 1 to 500, but is {options.batch_size}")
+    from search.copies import MODELS, opened
+
+    with opened(options.run, MODELS) as folder:
+        _evaluate_in(folder, options)
+
+
+def _evaluate_in(folder: RunFolder, options: EvaluateOptions) -> None:
     from search.results import Results
 
-    results = Results(options.run)
+    results = Results(folder)
     from search.evaluation import evaluate, models_to_evaluate
     from search.evaluation_table import show
     from search.progress import DataProgress

@@ -88,7 +88,7 @@ def evaluate(
         results.folder.write_json(EVALUATION, document)
         draw_confusion(document, results.folder.path / PICTURE)
     except OSError as error:
-        raise UsageError(f"{results.folder.path} cannot be written: {error.strerror or error}") from error
+        raise UsageError(f"{results.folder.location} cannot be written: {error.strerror or error}") from error
     return document
 
 
@@ -98,7 +98,7 @@ def models_to_evaluate(results: Results) -> list[FinalModel]:
     from search.resume import DriverLock
 
     DriverLock(results.folder).check_free()
-    path, go_on = results.folder.path, f"go on with `{resume_command(results.folder.path)}`"
+    path, go_on = results.folder.location, f"go on with `{resume_command(results.folder.location)}`"
     if "complete" not in set(results.trials["outcome"]):
         raise UsageError(f"{path} has no complete trial, so there is nothing to evaluate: {go_on}")
     models = final_models(results)
@@ -117,17 +117,17 @@ def _as_searched(
 
     found: dict[int, tuple[FinalModel, Classifier]] = {}
     for model in models:
-        folder = results.folder.trial(model.trial)
-        state = None if model.trial in found else checkpoint.load(folder)
+        state = None if model.trial in found else checkpoint.load(results.folder.trial(model.trial))
         if state is None:
             continue  # another seed of one that is there, or a baseline whose checkpoint is gone
         config = results.config_of(model.trial)
         network = config.model.build(like.task)
         network.load_state_dict(state["scored"])
+        folder = results.folder.path / "trials" / f"{model.trial:05d}"
         found[model.trial] = replace(model, folder=folder), replace(like, model=network, config=config)
     if models[0].trial not in found:
         raise UsageError(
-            f"{results.folder.path}: the data set has no test part, the final models were fitted on its "
+            f"{results.folder.location}: the data set has no test part, the final models were fitted on its "
             f"validation part too, and what trial {models[0].trial} was before that is gone: nothing is left "
             "to evaluate on; add a test/ folder and search anew"
         )

@@ -36,7 +36,7 @@ def show(document: dict[str, Any], folder: RunFolder, console: Console) -> None:
     if first["confused"]:
         pairs = [f"{pair['true']} for {pair['predicted']} ({pair['images']:,})" for pair in first["confused"]]
         lines.insert(0, printable(f"most often taken: {', '.join(pairs[:5])}"))
-    lines += [f"written  {folder.path / name}" for name in (EVALUATION, PICTURE)]
+    lines += [f"written  {folder.shown(name)}" for name in (EVALUATION, PICTURE)]
     for line in lines:
         console.print(Text(line), soft_wrap=True)
 

@@ -19,8 +19,8 @@ PROG = "python -m search.export"
 class ExportOptions:
     """Write the best configurations of a run as a table, also while it is still searching."""
 
-    run: tyro.conf.Positional[Path]
-    """Folder of the run, such as results/NAME."""
+    run: tyro.conf.Positional[str]
+    """Folder of the run, such as results/NAME or s3://bucket/runs/NAME."""
     format: Literal["md", "csv", "json", "yaml", "latex", "html"] = "md"
     """What to write."""
     top: int = 10
@@ -49,10 +49,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _render(options: ExportOptions) -> str:
     if options.top < 1:
         raise ValueError(f"--top must be at least 1, but is {options.top}")
+    from search.copies import opened
     from search.results import Results
     from search.table_formats import render
 
-    return render(Results(options.run).document(options.top), options.format)
+    with opened(options.run) as folder:
+        return render(Results(folder).document(options.top), options.format)
 
 
 if __name__ == "__main__":

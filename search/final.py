@@ -15,6 +15,7 @@ from search.results import RunFolder
 
 if TYPE_CHECKING:
     from search.results import Results
+    from trainables.place import Folder
 
 CONFIRM: Final = "confirm"
 REFIT: Final = "refit"
@@ -169,6 +170,11 @@ def _searched_model(results: Results) -> list[FinalModel]:
 def stage_folder(folder: RunFolder, kind: str, number: int) -> Path:
     """Where a training of the study `NAME/confirm` or `NAME/refit` leaves what it keeps."""
     return folder.path / kind / f"{number:05d}"
+
+
+def stage_checkpoints(folder: RunFolder, kind: str, number: int) -> Folder:
+    """Where such a training has its checkpoints and events: the same folder, unless in an object store."""
+    return folder.checkpoints / kind / f"{number:05d}"
 
 
 def final_study(results: Results, kind: str) -> optuna.Study | None:

@@ -93,7 +93,7 @@ def _confirm(driver: Driver, stage: Stage, scored: Sequence[FrozenTrial]) -> Sto
 
 
 def _refit(driver: Driver, stage: Stage, scored: Sequence[FrozenTrial]) -> StopReason:
-    results = Results(driver.prepared.folder.path)
+    results = Results(driver.prepared.folder)
     winners = confirmed(results)
     if not winners:
         driver.say("no configuration could be trained once more: the study of the confirm runs says why")

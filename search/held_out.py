@@ -49,7 +49,7 @@ def read_held_out(
     dataset = load_dataset(settings.dataset, val_fraction=settings.val_fraction, progress=progress, **source)
     if dataset.fingerprint != saved_document(results.folder)["hashes"]["data"]:
         raise UsageError(
-            f"the data set {dataset.name} is not what it was when {results.folder.path} searched it, so "
+            f"the data set {dataset.name} is not what it was when {results.folder.location} searched it, so "
             "nothing of it can be trusted to be new to the models: restore it"
         )
     test = load_test(dataset.name, progress=progress, **source)
@@ -70,6 +70,7 @@ def note_reading(results: Results) -> list[str]:
     from optuna.exceptions import StorageInternalError
 
     from search.database import reason
+    from search.mirror import save_record
     from search.settings import UsageError
 
     reads = [*readings(results), datetime.now(UTC).isoformat(timespec="seconds")]
@@ -79,6 +80,8 @@ def note_reading(results: Results) -> list[str]:
         raise UsageError(
             f"that the test part was read cannot be noted in the study, so it is not used: {reason(error)}"
         ) from error
+    if results.folder.address:
+        save_record(results.folder)
     if readings(results) != reads:  # Optuna is silent where two write the same at once
         raise UsageError("the test part is being read by another evaluation at this moment: try again")
     return reads

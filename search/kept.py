@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.final import REFIT, final_models, final_study, stage_folder
+from search.final import REFIT, final_models, final_study, stage_checkpoints, stage_folder
 from search.results import Results, RunFolder
 from trainables import checkpoint
 from trainables.classifier import save_classifier
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from search.controller import Controller
     from search.preflight import Prepared
+    from trainables.place import Folder
 
 KEEP_BEST = 3
 
@@ -28,19 +29,26 @@ class CheckpointKeeper:
     When it is made, also those that an earlier driver left because it was killed.
     """
 
-    def __init__(self, folder: RunFolder, controller: Controller, count: int = KEEP_BEST) -> None:
-        self.folder, self.controller, self.count = folder, controller, count
+    def __init__(
+        self,
+        folder: RunFolder,
+        controller: Controller,
+        count: int = KEEP_BEST,
+        drop: Callable[[Folder], None] = checkpoint.remove,
+    ) -> None:
+        """`drop` deletes the checkpoints in a trial's folder, now or later."""
+        self.folder, self.controller, self.count, self.drop = folder, controller, count, drop
         ended = [number for number in range(controller.asked) if number not in controller.live]
         self.kept = controller.ranking(ended)[: self.count]
         for dropped in set(ended) - set(self.kept):
-            checkpoint.remove(folder.trial(dropped))
+            self.drop(folder.trial(dropped))
 
     def ended(self, number: int) -> None:
         """Take note that a trial has ended."""
         candidates = [*self.kept, number]
         self.kept = self.controller.ranking(candidates)[: self.count]
         for dropped in set(candidates) - set(self.kept):
-            checkpoint.remove(self.folder.trial(dropped))
+            self.drop(self.folder.trial(dropped))
 
 
 def keep_best_model(prepared: Prepared, results: Results) -> None:
@@ -71,7 +79,7 @@ def keep_refitted(prepared: Prepared, trial: FrozenTrial) -> None:
     folder = stage_folder(prepared.folder, REFIT, trial.number)
     if trial.state.name != "COMPLETE" or (folder / "model.safetensors").exists():
         return
-    state = checkpoint.load(folder)
+    state = checkpoint.load(stage_checkpoints(prepared.folder, REFIT, trial.number))
     if state is not None:
         about = {"trial": trial.user_attrs["of"], "trained_on": "training and validation images"}
         config = from_json(trial.user_attrs["config"])

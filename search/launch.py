@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from search.command_line import resume_command
 from search.controller import Controller, Plan
+from search.copies import make_room
 from search.database import reason
 from search.drive import Driver, Job, score_of
 from search.engine import StopReason
 from search.final import PLAN
 from search.finish import finish, keep_for_finish
 from search.kept import KEEP_BEST, CheckpointKeeper, keep_best_model
+from search.mirror import Mirror
 from search.preflight import Prepared
 from search.record import search_record
 from search.results import Results, make_folder, write_settings, write_tables
@@ -44,7 +46,7 @@ def search(
     from optuna.exceptions import StorageInternalError
     from sqlalchemy.exc import SQLAlchemyError
 
-    folder = prepared.folder.path
+    folder = prepared.folder.location
     try:
         with writing(folder):
             try:
@@ -64,22 +66,26 @@ def _search(prepared: Prepared, console: Console, cluster: Cluster | None, *, re
     folder = prepared.folder
     known = hashes(prepared.space.module, prepared.dataset, prepared.task.weights)
     if not resume:
+        make_room(folder)
         make_folder(prepared, known)
     lock = DriverLock(folder)
     lock.take()
+    mirror = Mirror(folder, lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True))
     try:
         if resume:
             write_settings(prepared, known, folder)
         record = search_record(prepared, resume=resume)
         try:
-            _run(Driver(prepared, record, console, lock, cluster), _controller(prepared, record))
+            mirror.begin()
+            _run(Driver(prepared, record, console, lock, mirror, cluster), _controller(prepared, record))
         finally:
             record.close()
-            results = Results(folder.path)
+            results = Results(folder)
             write_tables(results, prepared.settings.top)
             keep_best_model(prepared, results)
     finally:
         lock.release()
+        mirror.close()
     return results
 
 
@@ -104,7 +110,7 @@ def _drive_search(driver: Driver, controller: Controller) -> StopReason:
     settings, folder = prepared.settings, prepared.folder
     if controller.finished:
         controller.finish()  # where an earlier driver was killed before it could
-    keeper = CheckpointKeeper(folder, controller, max(KEEP_BEST, settings.confirm_top))
+    keeper = CheckpointKeeper(folder, controller, max(KEEP_BEST, settings.confirm_top), driver.mirror.drop)
     if controller.finished:
         return "finished"
     looked_at = -1

@@ -19,6 +19,7 @@ from search.settings import UsageError
 
 if TYPE_CHECKING:
     from search.prediction import Prediction
+    from search.results import RunFolder
     from trainables.classifier import Classifier
 
 PROG = "python -m search.predict"
@@ -31,8 +32,8 @@ class PredictOptions:
     """Classify images with the best network of a run. What is no image is named on standard error, the
     others are still classified, and the exit status is 1."""
 
-    run: tyro.conf.Positional[Path]
-    """Folder of the run, such as results/NAME, or its best/ folder, wherever that lies now."""
+    run: tyro.conf.Positional[str]
+    """Folder of the run, such as results/NAME or s3://bucket/runs/NAME, or its best/ folder."""
     images: tyro.conf.Positional[Annotated[tuple[str, ...], tyro.conf.arg(metavar="IMAGE...")]]
     """Files, folders with all that is below, or patterns such as 'photos/**/*.jpg'."""
     top: int = 1
@@ -77,7 +78,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _predict(options: PredictOptions, complaints: _Complaints) -> None:
-    folder = _model_folder(options.run)
+    from search.copies import opened
+
+    with opened(options.run, ("best",)) as run:
+        _predict_with(_model_folder(run), options, complaints)
+
+
+def _predict_with(folder: Path, options: PredictOptions, complaints: _Complaints) -> None:
     if not options.images:
         raise UsageError("give images to classify: files, folders or patterns")
     if options.top < 1:
@@ -103,13 +110,18 @@ def _predict(options: PredictOptions, complaints: _Complaints) -> None:
         _show(shown, classifier, options.show)
 
 
-def _model_folder(path: Path) -> Path:
-    """`path`, or best/ in it. Raises UsageError where neither holds a network, before torch is imported."""
-    for folder in (path, path / "best"):
+def _model_folder(run: RunFolder) -> Path:
+    """The run's folder itself, or best/ in it. Raises UsageError where neither holds a network, before torch
+    is imported.
+    """
+    path = run.path
+    for folder in (path, run.best):
         if any((folder / name).is_file() for name in MODEL_FILES):
             return folder
     missing = "holds no trained network" if path.exists() else "does not exist"
-    raise UsageError(f"{path} {missing}: give a finished run, such as results/NAME, or its best/ folder")
+    raise UsageError(
+        f"{run.location} {missing}: give a finished run, such as results/NAME, or its best/ folder"
+    )
 
 
 def _load(folder: Path, options: PredictOptions) -> Classifier:

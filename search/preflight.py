@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from search.copies import opened, run_folder
 from search.database import check_database
 from search.object_store import check_room
 from search.results import RunFolder, free_bytes, has_begun, nearest_existing, study_name
@@ -22,6 +23,9 @@ from spaces import Space, check_space, load_space, misfits
 from trainables.config import Task
 from trainables.data import Dataset, ProgressFactory, check_name, load_dataset
 from trainables.data.dataset import silent
+from trainables.place import check_place
+from trainables.remote import RemotePlace
+from trainables.storage import StorageError
 from trainables.weights import NO_WEIGHTS, Weights, check_weights, load_weights
 
 CPU_MACS_A_PIXEL = 100_000
@@ -74,19 +78,26 @@ def check_request(settings: Settings, *, resume: bool = False) -> Request:
     space = load_space(settings.space)
     check_sampler(settings.sampler)
     if settings.study_storage != "auto":
-        name = study_name(RunFolder(settings.storage / settings.name)) if resume else settings.name
+        name = study_name(run_folder(settings.storage, settings.name)) if resume else settings.name
         check_database(settings.study_storage, name or "auto", resume=resume)
     if resume:
-        _check_record(RunFolder(settings.storage / settings.name), settings.study_storage)
+        _check_record(run_folder(settings.storage, settings.name), settings.study_storage)
     if settings.start_from is not None and not resume:
-        saved_document(RunFolder(settings.start_from), "--start-from")
+        with opened(settings.start_from) as earlier:
+            saved_document(earlier, "--start-from")
     check_name(settings.dataset, settings.data_dir)
     if space.architectures:
         check_weights(settings.weights)
     try:
+        if isinstance(settings.storage, str):
+            check_place(settings.storage)
+            _check_storage(run_folder(settings.storage, "any").path.parent)  # where the driver writes
         if settings.name != "auto" and not resume:
-            _check_new(RunFolder(settings.storage / settings.name))
-        _check_storage(settings.storage)
+            _check_new(run_folder(settings.storage, settings.name))
+        if isinstance(settings.storage, Path):
+            _check_storage(settings.storage)
+    except StorageError as error:
+        raise UsageError(f"--storage: {error}") from error
     except OSError as error:
         raise UsageError(f"--storage {settings.storage} cannot be used: {error.strerror}") from error
     if settings.dashboard and any(importlib.util.find_spec(name) is None for name in DASHBOARD_NEEDS):
@@ -151,7 +162,7 @@ def prepare(request: Request, progress: ProgressFactory | None = None) -> Prepar
     name = settings.name
     if name == "auto":
         name = _free_name(settings, space, dataset)
-    folder = RunFolder(settings.storage / name)
+    folder = run_folder(settings.storage, name)
     transfer = Transfer()
     if settings.start_from is not None and not (request.resume and has_begun(folder, settings.study_storage)):
         known = hashes(space.module, dataset, task.weights)
@@ -174,18 +185,28 @@ def _with_defaults(settings: Settings, *, gpus: bool) -> Settings:
 
 
 def _check_new(folder: RunFolder) -> None:
-    if nearest_existing(folder.path) == folder.path:
+    if _is_there(folder):
         raise UsageError(
-            f"a run called {folder.path.name} is there already: {folder.path}; choose another --name"
+            f"a run called {folder.path.name} is there already: {folder.location}; choose another --name"
         )
+
+
+def _is_there(folder: RunFolder) -> bool:
+    if not folder.address:
+        return nearest_existing(folder.path) == folder.path
+    store = RemotePlace(folder.address)
+    return bool(store.names() or store.folders())
 
 
 def _check_record(folder: RunFolder, storage: str) -> None:
     """Refuse to go on without the record: trials would get numbers that others had."""
-    if (folder.path / "trials").exists() and not has_begun(folder, storage):
-        where = folder.database if storage == "auto" else storage
+    checkpoints = folder.checkpoints / "trials"
+    trained = checkpoints.exists() if isinstance(checkpoints, Path) else checkpoints.folders()
+    if trained and not has_begun(folder, storage):
+        where = folder.shown(folder.database.name) if storage == "auto" else storage
         raise UsageError(
-            f"the record of {folder.path} is not in {where}: give its place by --study-storage, or begin anew"
+            f"the record of {folder.location} is not in {where}: give its place by --study-storage, or "
+            "begin anew"
         )
 
 
@@ -219,7 +240,7 @@ def _free_name(settings: Settings, space: Space, dataset: Dataset) -> str:
     data = _as_name(Path(dataset.name).name.split(".")[0]) or "data"
     stem = f"{_as_name(space.name.rsplit('.', 1)[-1]) or 'space'}-{data}-{time.strftime('%Y%m%d-%H%M%S')}"
     name, count = stem, 1
-    while (settings.storage / name).exists():
+    while _is_there(run_folder(settings.storage, name)):
         count += 1
         name = f"{stem}-{count}"
     return name

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import tyro
 
@@ -22,20 +21,23 @@ class ReportOptions:
     learning_curves.png. A run that is still searching is reported as it stands.
     """
 
-    run: tyro.conf.Positional[Path]
-    """Folder of the run, such as results/NAME."""
+    run: tyro.conf.Positional[str]
+    """Folder of the run, such as results/NAME or s3://bucket/runs/NAME."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, read, write; returns the exit status."""
     options = tyro.cli(ReportOptions, args=argv, prog=PROG)
     try:
+        from search.copies import opened
         from search.results import Results
 
-        results = Results(options.run)
-        from search.reporting.page import write_report  # not before there is something to report
+        with opened(options.run) as folder:
+            results = Results(folder)
+            from search.reporting.page import write_report  # not before there is something to report
 
-        print(write_report(results))
+            written = write_report(results)
+        print(folder.shown(written.name))
     except ValueError as error:
         return fail(error, PROG)
     except OSError as error:

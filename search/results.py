@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from search.preflight import Prepared
     from trainables.classifier import Classifier
     from trainables.config import TrialConfig
+    from trainables.place import Folder
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,41 @@ class RunFolder:
     """The paths of one run."""
 
     path: Path
+    """On this machine: the record, and what the driver and the commands write."""
+    address: str = ""
+    """Where the run is kept, if that is an object store: all of `path` is copied there, and checkpoints and
+    events are nowhere else."""
+
+    @property
+    def location(self) -> Path | str:
+        """What a user calls the run by."""
+        return self.address or self.path
+
+    @property
+    def storage(self) -> Path | str:
+        """The folder that the run's folder lies in, as `--storage` names it."""
+        return self.address.rpartition("/")[0] if self.address else self.path.parent
+
+    def shown(self, name: str) -> str:
+        """What a user calls a file of the run by."""
+        return f"{self.address}/{name}" if self.address else str(self.path / name)
+
+    @property
+    def checkpoints(self) -> Folder:
+        """The folder that checkpoints and events go below."""
+        if not self.address:
+            return self.path
+        from trainables.remote import RemotePlace
+
+        return RemotePlace(self.address)
+
+    @property
+    def sitting(self) -> int:
+        """How many drivers worked on the run before the one that works on it, or worked on it last."""
+        try:
+            return int(json.loads(self.settings.read_text(encoding="utf-8")).get("sitting", 0))
+        except (OSError, ValueError):
+            return 0
 
     @property
     def database(self) -> Path:
@@ -44,9 +80,9 @@ class RunFolder:
         """The best model and its configuration."""
         return self.path / "best"
 
-    def trial(self, number: int) -> Path:
+    def trial(self, number: int) -> Folder:
         """A trial's checkpoints and TensorBoard events."""
-        return self.path / "trials" / f"{number:05d}"
+        return self.checkpoints / "trials" / f"{number:05d}"
 
     def write(self, name: str, text: str) -> None:
         """Write a file whole or not at all."""
@@ -139,6 +175,8 @@ def write_settings(prepared: Prepared, hashes: dict[str, str], folder: RunFolder
             "command": command_for(replace(prepared.settings, name="auto")),
             "settings": prepared.settings.to_json(),
             "study": study_name(folder) or prepared.folder.path.name,
+            # before any work is given out, so that no two drivers call a checkpoint the same
+            "sitting": folder.sitting + folder.settings.exists(),
             "dataset": dataset.name,
             "note": dataset.note,
             "class_names": dataset.class_names,
@@ -155,10 +193,19 @@ def write_settings(prepared: Prepared, hashes: dict[str, str], folder: RunFolder
 
 
 class Results:
-    """What a search found. Also opens a run of another day: `Results("results/NAME")`."""
+    """What a search found. Also opens a run of another day: `Results("results/NAME")`, or at an address."""
 
-    def __init__(self, folder: Path | str) -> None:
-        self.folder = RunFolder(Path(folder))
+    def __init__(self, folder: RunFolder | Path | str) -> None:
+        if isinstance(folder, str) and "://" in folder:
+            from search.copies import MODELS, downloaded, location_of
+
+            where = location_of(folder)
+            if isinstance(where, str):
+                # the copy is gone with this object
+                folder, self._copy = downloaded(where, MODELS)
+            else:
+                folder = where
+        self.folder = folder if isinstance(folder, RunFolder) else RunFolder(Path(folder))
         self.study: optuna.Study = open_study(self.folder)
 
     @property
@@ -204,7 +251,7 @@ class Results:
 
         best = best_row(self.document(1))
         if best is None:
-            raise ValueError(f"{self.folder.path} has no trial with a score")
+            raise ValueError(f"{self.folder.location} has no trial with a score")
         return best
 
     @property

@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from search.results import RunFolder
-from search.settings import PATHS, Settings, UsageError
+from search.settings import Settings, UsageError
 
 if TYPE_CHECKING:
     from search.preflight import Prepared
@@ -63,10 +63,10 @@ def saved_document(folder: RunFolder, option: str = "--resume") -> dict[str, Any
         return document
     except FileNotFoundError as error:
         raise UsageError(
-            f"{option}: there is no run in {folder.path}: give the folder of a run, such as results/NAME"
+            f"{option}: there is no run in {folder.location}: give the folder of a run, such as results/NAME"
         ) from error
     except (OSError, json.JSONDecodeError) as error:
-        raise UsageError(f"{folder.settings} cannot be read: {error}") from error
+        raise UsageError(f"{folder.shown(folder.settings.name)} cannot be read: {error}") from error
 
 
 def saved_settings(folder: RunFolder) -> Settings:
@@ -78,8 +78,7 @@ def saved_settings(folder: RunFolder) -> Settings:
     if unknown:
         raise UsageError(f"{folder.settings} was written by another version: unknown {', '.join(unknown)}")
     # the data set that was found then, not what `auto` might find today
-    values |= {"dataset": document["dataset"], "name": folder.path.name, "storage": folder.path.parent}
-    values |= {key: Path(values[key]) for key in PATHS if values.get(key) is not None}
+    values |= {"dataset": document["dataset"], "name": folder.path.name, "storage": folder.storage}
     return Settings(**values)
 
 
@@ -138,8 +137,8 @@ def check_unchanged(prepared: Prepared) -> Prepared:
     changed = [names[key] for key, value in now.items() if before.get(key) != value]
     if changed:
         raise UsageError(
-            f"{' and '.join(changed)} changed since {prepared.folder.path} began, so new scores could not be "
-            "compared with old ones: restore what changed, or start a new run"
+            f"{' and '.join(changed)} changed since {prepared.folder.location} began, so new scores could "
+            "not be compared with old ones: restore what changed, or start a new run"
         )
     return replace(prepared, dataset=replace(prepared.dataset, note=document["note"]))
 
@@ -171,7 +170,7 @@ class DriverLock:
         holder = self._holder()
         if holder is not None:
             raise UsageError(
-                f"{self.folder.path} is being searched by process {holder['pid']} on {holder['host']}: "
+                f"{self.folder.location} is being searched by process {holder['pid']} on {holder['host']}: "
                 "wait for it, or stop it first"
             )
 

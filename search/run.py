@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from search.cluster import Cluster
     from search.preflight import Request
-    from search.results import Results
+    from search.results import Results, RunFolder
 
 PROG = "python -m search.run"
 INTERRUPTED = 130
@@ -40,16 +40,18 @@ def run(settings: Settings, *, console: Console | None = None) -> Results:
     return _search(settings, console or default_console(), resume=False)
 
 
-def resume(folder: Path | str, *, console: Console | None = None, **changes: Any) -> Results:
+def resume(folder: RunFolder | Path | str, *, console: Console | None = None, **changes: Any) -> Results:
     """Go on with the search in `folder`, as `run` does; `changes` are settings that a resume may change.
+
+    `folder` may be an address, s3://bucket/runs/NAME: nothing of the machine that began is needed.
 
     Raises UsageError where something else is to be changed, where the data set, the space or the training
     code is not what it was, and where another driver is at work.
     """
-    from search.results import RunFolder
+    from search.copies import to_resume
     from search.resume import check_changes, saved_settings
 
-    saved = saved_settings(RunFolder(Path(folder)))
+    saved = saved_settings(to_resume(folder))
     settings = replace(saved, **changes)
     check_changes(saved, settings)
     return _search(settings, console or default_console(), resume=True)
@@ -112,10 +114,13 @@ def _ray_for(
 
 def _write_report(results: Results, console: Console) -> None:
     """Write report.html, or say why it cannot be: nothing of the search is lost by that."""
+    from search.mirror import put_back
     from search.reporting.page import write_report
 
     try:
-        said = f"the report is in  {write_report(results)}"
+        with put_back(results.folder):
+            path = write_report(results)
+        said = f"the report is in  {results.folder.shown(path.name)}"
     except (OSError, ValueError) as error:
         said = f"no report: {error}"
     console.print(said, highlight=False, soft_wrap=True, markup=False)
@@ -128,7 +133,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         folder, words = take_path(sys.argv[1:] if argv is None else argv, "--resume")
-        results = run(parse(words, PROG)) if folder is None else resume(folder, **_changes(folder, words))
+        if folder is None:
+            results = run(parse(words, PROG))
+        else:
+            from search.copies import to_resume
+
+            there = to_resume(folder)
+            results = resume(there, **_changes(there, words))
     except ValueError as error:
         return fail(error, PROG)
     except StorageError as error:
@@ -142,14 +153,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0 if results.has_best else 1
 
 
-def _changes(folder: Path, words: list[str]) -> dict[str, Any]:
+def _changes(folder: RunFolder, words: list[str]) -> dict[str, Any]:
     """What the command line asks for besides `--resume`, over the settings of the run in `folder`."""
-    from search.results import RunFolder
     from search.resume import saved_settings
 
-    saved = saved_settings(RunFolder(folder))
+    saved = saved_settings(folder)
     file, words = take_path(words, "--config")
-    from_file = [] if file is None else arguments_from_file(file)
+    from_file = [] if file is None else arguments_from_file(Path(file))
     asked = parse([*arguments_for(saved), *from_file, *words], PROG)
     return {
         field.name: getattr(asked, field.name)

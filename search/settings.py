@@ -18,6 +18,7 @@ from search.formats import (
     parse_resources,
 )
 from trainables.config import require, require_choice
+from trainables.place import location
 
 Auto = Literal["auto"]
 Metric = Literal["accuracy", "macro_f1", "loss"]
@@ -27,6 +28,8 @@ PrecisionOption = Literal["auto", "fp32", "bf16"]
 
 
 PATHS = ("data_dir", "storage", "start_from")
+ADDRESSES = ("storage", "start_from")
+"""Of these, what may be in an object store: then it is no path but a string, s3://bucket/runs."""
 
 
 class UsageError(ValueError):
@@ -79,9 +82,9 @@ class SearchSettings:
     """What proposes configurations: multifidelity (a Gaussian process on the highest rung that enough trials
     have reached), tpe (Optuna's), random, or module:function for a function from a seed to an Optuna sampler
     of your own, whose after_trial is not called."""
-    start_from: Path | None = None
-    """Folder of an earlier run over the same space: its best configurations are trained first, and where
-    data and training are the same as well, the sampler learns from all its trials."""
+    start_from: str | Path | None = None
+    """Folder (or s3:// address) of an earlier run over the same space: its best configurations are trained
+    first, and where data and training are the same as well, the sampler learns from all its trials."""
     metric: Metric = "accuracy"
     """Validation score to search for; loss is minimized."""
     max_params: int | None = None
@@ -139,8 +142,9 @@ class OutputSettings:
 
     name: str | Auto = "auto"
     """Name of the run, its folder in --storage; auto is made of space, data set and time."""
-    storage: Path = Path("results")
-    """Folder that holds the run folders."""
+    storage: str | Path = Path("results")
+    """Folder that holds the run folders: on this machine, on a disk that all machines share, or in an object
+    store, s3://bucket/runs (also gs:// and abfss://; endpoint and credentials from the environment)."""
     study_storage: str | Auto = "auto"
     """Database of the study; auto is a SQLite file in the run folder. A PostgreSQL server is named as
     postgresql://user@host/database, its password by PGPASSWORD or ~/.pgpass."""
@@ -294,13 +298,22 @@ def _require_kinds(settings: Settings) -> None:
             require(isinstance(value, str), f"{option(name)} must be a string, but is {value!r}")
         elif name in PATHS:
             require(
-                isinstance(value, Path) or value == default,
+                isinstance(value, Path) or value == default or (name in ADDRESSES and isinstance(value, str)),
                 f"{option(name)} must be a path, but is {value!r}",
             )
 
 
-def _expanded(name: str, path: str | Path) -> Path:
-    """A path as a shell would read it, which has seen none in a settings file or in --storage=~/x."""
+def _expanded(name: str, path: str | Path) -> Path | str:
+    """A path as a shell would read it, which has seen none in a settings file or in --storage=~/x; the
+    address of an object store as it is."""
+    if name in ADDRESSES:
+        try:
+            where = location(str(path))
+        except ValueError as error:
+            raise ValueError(f"{option(name)} {error}") from error
+        if isinstance(where, str):
+            return where
+        path = where
     try:
         return Path(path).expanduser()
     except RuntimeError as error:

@@ -177,7 +177,7 @@ class SimulateOptions:
 
     curves: Path
     """File of learning curves (Parquet; `search.curves` says what is in it)."""
-    record: Path | None = None
+    record: str | None = None
     """Write the file from this run, such as results/NAME, instead of simulating; its trials must have been
     trained to the last epoch (--asha none)."""
     workers: str = "1,4,16,64"
@@ -213,14 +213,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _recorded(options: SimulateOptions) -> str:
+    from search.copies import opened
     from search.curves import RecordedCurves
     from search.results import Results
 
     assert options.record is not None
-    study = Results(options.record).study
-    curves = RecordedCurves.of_study(study)
+    with opened(options.record) as folder:
+        study = Results(folder).study
+        curves = RecordedCurves.of_study(study)
+        left_out = len(study.get_trials(deepcopy=False)) - len(curves.trials)
     curves.write(options.curves)
-    left_out = len(study.get_trials(deepcopy=False)) - len(curves.trials)
     return (
         f"{options.curves}: {len(curves.trials)} learning curves of {curves.epochs} epochs"
         f" ({left_out} trials that were not trained to the end are left out)"

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from search.controller import Controller, Plan
 from search.drive import Driver, Job, score_of
-from search.final import CONFIRM, stage_folder
+from search.final import CONFIRM, stage_checkpoints
 from search.kept import keep_refitted
 from search.record import open_record
 from search.reruns import Rerun
 from search.sampler import samplers
-from trainables import checkpoint
 from trainables.config import to_json
 from trainables.data import merged
 from trainables.seeding import derive_seed
 
 if TYPE_CHECKING:
     from search.engine import StopReason
+    from trainables.place import Folder
 
 
 class Stage:
@@ -63,7 +62,7 @@ class Stage:
             if not trial.state.is_finished() and key not in wanted:
                 self.record.note(trial.number, {"baseline": f"{key}, dropped", "seed": -1})
                 self.record.tell(trial.number, "pruned")
-                checkpoint.remove(self._folder(trial.number))
+                self.driver.mirror.drop(self._folder(trial.number))
 
     def _job(self, trainings: Sequence[Rerun]) -> Job:
         prepared = self.driver.prepared
@@ -107,10 +106,10 @@ class Stage:
         """What a training is called."""
         return str(self.record.trial(number).user_attrs.get("baseline", ""))
 
-    def _folder(self, number: int) -> Path:
-        return stage_folder(self.driver.prepared.folder, self.kind, number)
+    def _folder(self, number: int) -> Folder:
+        return stage_checkpoints(self.driver.prepared.folder, self.kind, number)
 
     def _ended(self, number: int) -> None:
         if self.kind != CONFIRM:
             keep_refitted(self.driver.prepared, self.record.trial(number))
-        checkpoint.remove(self._folder(number))
+        self.driver.mirror.drop(self._folder(number))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from optuna.trial import FrozenTrial
 
+    from search.results import RunFolder
     from spaces import Space
 
 FIRST = 5
@@ -32,29 +33,42 @@ class Transfer:
     """What is taken over, in words."""
 
 
-def transfer_from(path: Path, space: Space, task: Task, metric: str, hashes: Mapping[str, str]) -> Transfer:
-    """What the run in `path` has to give to a search over `space`; `hashes` are those of that search.
+def transfer_from(
+    run: Path | str, space: Space, task: Task, metric: str, hashes: Mapping[str, str]
+) -> Transfer:
+    """What the run in a folder, or at an address, has to give to a search over `space`; `hashes` are those of
+    that search.
 
     Its best configurations are worth training anywhere. Its scores tell a sampler something only where they
     mean the same: same data, task, training code and metric. Raises UsageError where there is no run, or
     one over another space.
     """
-    from search.results import Results, RunFolder
+    from search.copies import opened
+
+    with opened(run) as folder:
+        return _transfer_from(folder, space, task, metric, hashes)
+
+
+def _transfer_from(
+    folder: RunFolder, space: Space, task: Task, metric: str, hashes: Mapping[str, str]
+) -> Transfer:
+    from search.results import Results
     from search.resume import saved_document
 
-    document = saved_document(RunFolder(path), "--start-from")
+    path = folder.location
+    document = saved_document(folder, "--start-from")
     if document["hashes"]["space"] != hashes["space"]:
         raise UsageError(
             f"--start-from {path} searched space {document['settings']['space']}, which is not {space.name} "
             "as it is now: its configurations mean nothing here"
         )
-    results = Results(path)
+    results = Results(folder)
     first: dict[str, dict[str, Any]] = {}
     study_trials = results.study.get_trials(deepcopy=False)
     for number in results.trials.dropna(subset="score")["trial"].tolist():
         params = study_trials[number].params
         if len(first) < FIRST and params not in first.values() and _fits(space, task, params):
-            first[f"{path.name}/{number}"] = params
+            first[f"{folder.path.name}/{number}"] = params
     differs = [
         name
         for name, same in (
@@ -65,7 +79,9 @@ def transfer_from(path: Path, space: Space, task: Task, metric: str, hashes: Map
         )
         if not same
     ]
-    trials = [] if differs else [_imported(path.name, t) for t in study_trials if t.intermediate_values]
+    trials = (
+        [] if differs else [_imported(folder.path.name, t) for t in study_trials if t.intermediate_values]
+    )
     learns = f"the sampler learns from {len(trials)} trials"
     if differs:
         learns = f"nothing is learnt from its scores: another {' and '.join(differs)}"

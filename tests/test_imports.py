@@ -153,6 +153,7 @@ MOST_SECONDS, TRIES = 1.5, 3
         (["search.run", "--config", "none.yaml"], 2, "none.yaml cannot be read"),
         (["search.run", "--space", "cmn"], 2, "there is no space cmn"),
         (["search.run", "--dataset", "./none"], 2, "no such file or folder"),
+        (["search.run", "--storage=s4://bucket/runs"], 2, "--storage must be a folder, or begin with one of"),
         (["search.run", "--dataset=digits", "--name=x", "--storage=."], 2, "a run called x is there already"),
         (["search.export", "--help"], 0, "--format"),
         (["search.export", "none"], 2, "none/study.db does not exist"),

@@ -1,14 +1,14 @@
 """Checkpoints of a trial: everything needed to go on exactly, whole or not there at all.
 
 A file a stint, `checkpoint-SSS.pt`: a worker that was cut off and still writes can only touch the file of
-its own, earlier stint, and the highest number wins.
+its own, earlier stint, and the highest number wins. On a disk a file comes by a temporary name and a rename,
+in an object store by one request: neither needs a manifest that says what is complete.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import warnings
 from dataclasses import asdict
@@ -17,6 +17,8 @@ from types import ModuleType
 from typing import Any
 
 from trainables.config import Task, TrialConfig, to_json
+from trainables.place import Folder, Place, place_of
+from trainables.storage import StorageError
 
 
 def identity(config: TrialConfig, task: Task, data: str, code: str) -> str:
@@ -38,41 +40,38 @@ def code_hash(*modules: ModuleType) -> str:
     return digest.hexdigest()[:16]
 
 
-def save(folder: Path, stint: int, state: dict[str, Any]) -> None:
-    """Write the checkpoint of `stint`: a temporary name, then a rename; files of earlier stints go."""
+def save(folder: Folder, stint: int, state: dict[str, Any]) -> None:
+    """Write the checkpoint of `stint`, whole or not at all; files of earlier stints go."""
     import torch
 
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"checkpoint-{stint:03d}.pt"
-    temporary = target.with_suffix(".tmp")
-    try:
-        with temporary.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)  # there only if the disk is full, and then in the way
-    for number, path in _files(folder, "pt") + _files(folder, "tmp"):
+    place = place_of(folder)
+    with place.new_file(f"checkpoint-{stint:03d}.pt") as file:
+        torch.save(state, file)
+    for number, name in _files(place, "pt", "tmp"):
         if number < stint:
-            path.unlink(missing_ok=True)
+            place.delete(name)
 
 
-def load(folder: Path, identity: str | None = None) -> dict[str, Any] | None:
+def load(folder: Folder, identity: str | None = None) -> dict[str, Any] | None:
     """The newest checkpoint in `folder`, on the CPU; None where there is none of this identity, if given.
 
     Only tensors, numbers, strings and containers of them are read (`weights_only`). A file that cannot be
     read is passed over with a warning: training some epochs again is better than a trial that cannot go on.
+    Raises StorageError where an object store does not answer: what it has is not lost.
     """
     import torch
 
-    for _, path in sorted(_files(folder, "pt"), reverse=True):
+    place = place_of(folder)
+    for _, name in sorted(_files(place, "pt"), reverse=True):
         try:
-            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            with place.open(name) as file:
+                state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
             found = state["identity"]
+        except StorageError:
+            raise
         except Exception as error:  # a damaged file can make torch raise nearly anything
             warnings.warn(
-                f"{path} is unreadable, so an older checkpoint counts: {error!r:.200}", stacklevel=2
+                f"{folder / name} is unreadable, so an older checkpoint counts: {error!r:.200}", stacklevel=2
             )
             continue
         if identity in (None, found):
@@ -80,13 +79,14 @@ def load(folder: Path, identity: str | None = None) -> dict[str, Any] | None:
     return None
 
 
-def remove(folder: Path) -> None:
+def remove(folder: Folder) -> None:
     """Delete a trial's checkpoints; its other files stay."""
-    for _, path in _files(folder, "pt") + _files(folder, "tmp"):
-        path.unlink(missing_ok=True)
+    place = place_of(folder)
+    for _, name in _files(place, "pt", "tmp"):
+        place.delete(name)
 
 
-def _files(folder: Path, suffix: str) -> list[tuple[int, Path]]:
-    """Stint and path of each checkpoint; what a user put beside them is none."""
-    named = ((re.fullmatch(r"checkpoint-(\d+)", path.stem), path) for path in folder.glob(f"*.{suffix}"))
-    return [(int(match[1]), path) for match, path in named if match]
+def _files(place: Place, *suffixes: str) -> list[tuple[int, str]]:
+    """Stint and name of each checkpoint; what a user put beside them is none."""
+    pattern = re.compile(rf"checkpoint-(\d+)\.({'|'.join(suffixes)})")
+    return [(int(match[1]), name) for name in place.names() if (match := pattern.fullmatch(name))]

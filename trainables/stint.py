@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from trainables.config import Task, TrialConfig
+from trainables.place import Folder
 from trainables.precision import PrecisionChoice
 
 
@@ -17,7 +17,7 @@ class Stint:
     trial: int
     """The trial's number, Optuna's."""
     stint: int
-    """How many stints of this trial came before; a checkpoint of a later one is never overwritten."""
+    """Rises from stint to stint of this trial; a checkpoint of a later one is never overwritten."""
     config: TrialConfig
     task: Task
     seed: int
@@ -28,7 +28,7 @@ class Stint:
     """Epochs after which a checkpoint is written before the report: the rungs, and the last epoch."""
     checkpoint_seconds: float
     """A checkpoint is also written where this much time has passed since the last one."""
-    folder: Path
+    folder: Folder
     """The trial's folder: checkpoints, TensorBoard events."""
     identity: str
     """Hash of configuration, data and code; a checkpoint with another one is never loaded."""

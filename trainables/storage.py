@@ -6,7 +6,6 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 _NO_FAULT_OF_OURS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 # as SQLite says it; it has no number for us by the time that it arrives here
@@ -18,7 +17,7 @@ class StorageError(OSError):
 
 
 @contextmanager
-def writing(place: Path) -> Iterator[None]:
+def writing(place: object) -> Iterator[None]:
     """Raise StorageError instead of what is raised inside, where a full or failing disk is behind it."""
     try:
         yield
@@ -31,7 +30,7 @@ def writing(place: Path) -> Iterator[None]:
         raise StorageError(message) from error
 
 
-def _message(error: BaseException | None, place: Path) -> str | None:
+def _message(error: BaseException | None, place: object) -> str | None:
     """What a disk did not take, and why; None where something else went wrong.
 
     Libraries wrap what the system says in exceptions of their own, and torch only keeps it in the context.

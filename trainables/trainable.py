@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from ray import tune
-from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
@@ -21,6 +20,7 @@ from trainables import checkpoint
 from trainables.compiler import without_compiler
 from trainables.data import Dataset
 from trainables.device import DeviceData, fits, pick_device, place, prepare_device
+from trainables.events import EventFile
 from trainables.features import FeatureCache
 from trainables.hparams import session_end, session_start
 from trainables.memory import give_back_freed_memory, keep_freed_memory, own_bytes
@@ -168,10 +168,7 @@ class Trainable(tune.Trainable):
             self.training.load(state["training"])
             self.reports = state["reports"]
         with writing(order.folder):
-            order.folder.mkdir(parents=True, exist_ok=True)
-            # not SummaryWriter, whose queue and thread lose the last events when a worker is killed;
-            # the name goes on with the second and the host, which two stints may share
-            self.writer = EventsWriter(str(order.folder / "events"), f".{order.stint:03d}")
+            self.writer = EventFile(order.folder, order.stint)
             # TensorBoard forgets this step and later ones of an earlier stint
             self._write_event(self.training.epoch + 1, session_log=SessionLog(status=SessionLog.START))
             # at a step that is never forgotten
@@ -207,6 +204,7 @@ class Trainable(tune.Trainable):
         began = time.perf_counter()
         self.saving = True
         try:
+            self.writer.save()
             checkpoint.save(order.folder, order.stint, state)
         finally:
             self.saving = False
@@ -240,8 +238,7 @@ class Trainable(tune.Trainable):
         self._write_event(report.epoch, summary=Summary(value=values))
 
     def _write_event(self, step: int, **content: Any) -> None:
-        self.writer.write_event(Event(wall_time=time.time(), step=step, **content))
-        self.writer.flush()
+        self.writer.write(Event(wall_time=time.time(), step=step, **content))
 
     def _forget(self) -> None:
         self.training = None

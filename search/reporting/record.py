@@ -25,6 +25,7 @@ class Record:
     """One run, as it stands."""
 
     path: Path
+    """Where what is made of it is written."""
     attributes: dict[str, Any]
     """Of the study: run, space, dataset, note, metric, stopped."""
     maximize: bool
@@ -40,6 +41,8 @@ class Record:
     """Runs of the studies `confirm` and `refit`."""
     evaluation: dict[str, Any] | None
     """evaluation.json; None where nothing has been evaluated."""
+    address: str = ""
+    """Where the run is kept, if that is an object store."""
 
     @property
     def metric(self) -> str:
@@ -89,6 +92,7 @@ def read_record(results: Results) -> Record:
         raise UsageError(f"{results.folder.path / 'evaluation.json'} holds no list of models; evaluate anew")
     return Record(
         path=results.folder.path,
+        address=results.folder.address,
         attributes=dict(study.user_attrs),
         maximize=study.direction.name == "MAXIMIZE",
         trials=own,

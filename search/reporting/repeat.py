@@ -17,7 +17,7 @@ def versions(record: Record) -> list[tuple[str, Fact]]:
 
 def commands(record: Record) -> list[tuple[str, Fact]]:
     """What to type, and what for."""
-    path = shlex.quote(str(record.path))
+    path = shlex.quote(record.address or str(record.path))
     run = "uv run python -m search."
     storage = record.settings.get("settings", {}).get("study_storage", "auto")
     study = f"sqlite:///{record.path / 'study.db'}" if storage == "auto" else storage
@@ -27,7 +27,9 @@ def commands(record: Record) -> list[tuple[str, Fact]]:
         ("the table of the best in other formats", f"{run}export {path} --format latex"),
         ("write this page anew", f"{run}report {path}"),
         ("go on with the search, or extend it", f"{run}run --resume {path}"),
-        ("the study in optuna-dashboard", f"uvx optuna-dashboard {shlex.quote(study)}"),
-        ("the learning curves in TensorBoard", f"uvx tensorboard --logdir {path}/trials"),
     ]
+    if not record.address or storage != "auto":  # a file in an object store is no database
+        found.append(("the study in optuna-dashboard", f"uvx optuna-dashboard {shlex.quote(study)}"))
+    if not record.address:
+        found.append(("the learning curves in TensorBoard", f"uvx tensorboard --logdir {path}/trials"))
     return [(what, facts.text("command:" + what, command)) for what, command in found]

@@ -87,7 +87,7 @@ class ScriptedEngine:
         state = {"epoch": epoch}
         weights = stint.config.model.build(stint.task).state_dict()
         content = {"identity": stint.identity, "training": state, "scored": weights, "reports": [row]}
-        checkpoint.save(stint.folder, work.stint, content)
+        checkpoint.save(stint.folder, stint.stint, content)
         goes_on = self.controller.report(work.trial, row, self.score(row))
         self.on_step()
         if work.trial not in self.controller.live:

@@ -175,6 +175,7 @@ def test_config_without_or_with_two_files_is_refused(write):
 WORDS = st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "Zs", "S")), min_size=1, max_size=12)
 # ~ becomes the home folder; "None" is no folder but the absence of one
 PATHS = WORDS.map(Path).filter(lambda path: str(path)[0] != "~" and str(path) != "None")
+ADDRESSES = st.sampled_from(["s3://bucket", "s3://bucket/runs/of mine", "gs://bucket/runs"])
 MANY = {
     "dataset": WORDS,
     "data_dir": st.none() | PATHS,
@@ -189,7 +190,7 @@ MANY = {
     "reduction_factor": st.integers(2, 9),
     "asha": st.sampled_from(["promote", "stop", "none"]),
     "sampler": WORDS,
-    "start_from": st.none() | PATHS,
+    "start_from": st.none() | PATHS | ADDRESSES,
     "total_epochs": st.none() | st.integers(1, 10**6),
     "gpu_hours": st.none() | st.floats(0, 1e6, exclude_min=True),
     "study_storage": st.sampled_from(["auto", "postgresql://me@host:5433/studies", "postgres:///studies"]),
@@ -209,7 +210,7 @@ MANY = {
     "retries": st.integers(0, 9),
     "checkpoint_seconds": st.floats(0, 1e9),
     "name": st.just("auto") | st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,20}\Z"),
-    "storage": PATHS,
+    "storage": PATHS | ADDRESSES,
     "top": st.integers(1, 100),
     "quiet": st.booleans(),
     "dashboard": st.booleans(),

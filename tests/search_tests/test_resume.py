@@ -156,7 +156,7 @@ def test_a_lock_that_is_let_go_is_gone(tmp_path: Path) -> None:
 
 
 def test_a_settings_file_counts_when_a_search_goes_on(tmp_path: Path) -> None:
-    folder = saved_run(tmp_path / "run", Settings(dataset="digits", trials=5)).path
+    folder = saved_run(tmp_path / "run", Settings(dataset="digits", trials=5))
     (tmp_path / "more.yaml").write_text("trials: 200\nmax_epochs: 7\n")
     words = ["--config", str(tmp_path / "more.yaml")]
     assert _changes(folder, words) == {"trials": 200, "max_epochs": 7}

@@ -160,3 +160,22 @@ def test_password_in_an_address_is_refused_and_not_repeated(url):
     with pytest.raises(ValueError, match="PGPASSWORD") as caught:
         Settings(study_storage=url)
     assert "hidden" not in str(caught.value)
+
+
+def test_storage_may_be_in_an_object_store():
+    settings = Settings(storage="s3://bucket/runs/", start_from="gs://bucket/first")
+    assert (settings.storage, settings.start_from) == ("s3://bucket/runs", "gs://bucket/first")
+    assert settings.to_json()["storage"] == "s3://bucket/runs"
+    assert Settings(storage="file:///data/runs").storage == Path("/data/runs")
+
+
+@pytest.mark.parametrize(
+    "address", ["s4://bucket/runs", "s3:/bucket/runs", "s3://key:hidden@bucket", "s3://"]
+)
+def test_storage_that_can_never_work_is_refused_by_name(address):
+    for option in ("storage", "start_from"):
+        with pytest.raises(ValueError, match=f"^--{option.replace('_', '-')} must ") as caught:
+            Settings(**{option: address})
+        assert "hidden" not in str(caught.value)
+    with pytest.raises(ValueError, match=r"^--storage must have two slashes"):
+        Settings(storage=Path("s3://bucket"))  # which is s3:/bucket

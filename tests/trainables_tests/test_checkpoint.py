@@ -12,6 +12,8 @@ import torch
 from trainables import checkpoint
 from trainables.config import Task
 from trainables.models import cnn
+from trainables.remote import RemotePlace
+from trainables.storage import StorageError
 
 
 def names(folder: Path) -> list[str]:
@@ -195,3 +197,44 @@ def test_code_hash_covers_this_package_and_modules_given(own_package):
 
 def test_code_hash_takes_packages_without_a_file(own_package):
     checkpoint.code_hash(importlib.import_module("own_package.folder"))
+
+
+@pytest.fixture
+def remote_folder(bucket):
+    return RemotePlace(f"{bucket}/runs/mine/trials/00017")
+
+
+def test_checkpoints_in_an_object_store_come_back_and_the_highest_stint_wins(remote_folder):
+    assert checkpoint.load(remote_folder) is None
+    for stint, epoch in ((0, 1), (2, 3), (1, 9)):  # the last is a worker that was cut off and still writes
+        checkpoint.save(remote_folder, stint, state(epoch))
+    assert checkpoint.load(remote_folder, "mine")["epoch"] == 3
+    assert checkpoint.load(remote_folder, "other") is None
+    remote_folder.write("events.out.tfevents.1", b"")
+    checkpoint.save(remote_folder, 1000, state(4))  # of a later sitting
+    assert sorted(remote_folder.names()) == ["checkpoint-1000.pt", "events.out.tfevents.1"]
+    checkpoint.remove(remote_folder)
+    assert remote_folder.names() == ["events.out.tfevents.1"]
+
+
+def test_damaged_object_is_passed_over_and_a_store_that_is_silent_is_not(remote_folder, proxy):
+    checkpoint.save(remote_folder, 0, state(1))
+    remote_folder.write("checkpoint-001.pt", b"PK\x03\x04 half of it")
+    with pytest.warns(UserWarning, match=r"checkpoint-001\.pt"):
+        assert checkpoint.load(remote_folder)["epoch"] == 1
+    proxy.down = True
+    with pytest.raises(StorageError, match="cannot be"):
+        checkpoint.load(replace(remote_folder, patience=0.5))
+
+
+def test_write_that_fails_half_way_leaves_the_object_before(remote_folder, monkeypatch):
+    checkpoint.save(remote_folder, 0, state(1))
+
+    def half_a_write(document: Any, file: Any) -> None:
+        file.write(b"PK\x03\x04 half of it")
+        raise RuntimeError("no more memory")
+
+    monkeypatch.setattr(torch, "save", half_a_write)
+    with pytest.raises(RuntimeError, match="memory"):
+        checkpoint.save(remote_folder, 0, state(2))
+    assert checkpoint.load(remote_folder)["epoch"] == 1
