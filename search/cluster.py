@@ -40,7 +40,9 @@ class Cluster:
         self._checks: dict[str, Any] = {}
         self._silent: set[str] = set()
         self._looked = 0.0
-        self._own = node_check.look(str(settings.storage.resolve()), word)
+        storage = settings.storage
+        self._storage = storage if isinstance(storage, str) else str(storage.resolve())
+        self._own = node_check.look(self._storage, word)
         self.kinds: list[NodeKind] = kinds_to_come()
         """Kinds of nodes that may still come."""
         self.look()
@@ -156,7 +158,7 @@ class Cluster:
         there = NodeAffinitySchedulingStrategy(node.id, soft=False)
         ask: Any = ray.remote(node_check.look)
         ask = ask.options(num_cpus=0, scheduling_strategy=there, max_retries=0)
-        return ask.remote(str(self.settings.storage.resolve()), self.word)
+        return ask.remote(self._storage, self.word)
 
     def _take_checks(self) -> None:
         ready, _ = ray.wait(list(self._checks.values()), num_returns=len(self._checks), timeout=0)
@@ -186,11 +188,15 @@ class Cluster:
 
 
 @contextmanager
-def shared_word(folder: Path) -> Iterator[str]:
+def shared_word(folder: Path | str) -> Iterator[str]:
     """A word in the file `.shared` of a folder, which every node has to find there; gone at the end, with the
-    folder where nothing else came to lie in it.
+    folder where nothing else came to lie in it. Nothing is written to the address of an object store.
     """
     word = secrets.token_hex(8)
+    if isinstance(folder, str):
+        yield word
+        return
+    folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / ".shared"
     file.write_text(word, encoding="utf-8")

@@ -78,6 +78,7 @@ class Driver:
         console: Console,
         lock: DriverLock,
         mirror: Mirror,
+        *,
         cluster: Cluster | None = None,
     ) -> None:
         self.cluster = cluster

@@ -34,7 +34,7 @@ def joined(settings: Settings, say: Callable[[str], None]) -> Iterator[Cluster]:
     ray.cloudpickle.register_pickle_by_value(node_check)
     _join(address)
     try:
-        with shared_word(settings.storage.resolve()) as word:
+        with shared_word(settings.storage) as word:
             cluster = Cluster(settings, word, say)
             try:
                 cluster.wait()

@@ -77,7 +77,10 @@ def _search(prepared: Prepared, console: Console, cluster: Cluster | None, *, re
         record = search_record(prepared, resume=resume)
         try:
             mirror.begin()
-            _run(Driver(prepared, record, console, lock, mirror, cluster), _controller(prepared, record))
+            _run(
+                Driver(prepared, record, console, lock, mirror, cluster=cluster),
+                _controller(prepared, record),
+            )
         finally:
             record.close()
             results = Results(folder)
