@@ -16,7 +16,7 @@ from search.growth import Growth
 from search.local_ray import ray
 from search.nodes import Node, NodeKind, kinds_to_come, living_nodes
 from search.settings import Settings, UsageError
-from search.slots import Slots, cluster_slots
+from search.slots import Machine, Slots, cluster_slots
 
 LOOK_SECONDS = 1.0
 CHECK_SECONDS = 60.0
@@ -47,13 +47,28 @@ class Cluster:
         """Kinds of nodes that may still come."""
         self.look()
         head = next((node.id for node in self._nodes.values() if node.head), "")
-        machines = [node.machine for node in self.workers]
-        machines += [kind.machine for kind in self.kinds]
-        if not any(machine.cpus for machine in machines):
-            raise UsageError(self._without_workers())
-        slots = cluster_slots(settings, machines)
+        slots = cluster_slots(settings, self._machines())
         self.slots = slots if settings.head_trains else Slots(slots.count, slots.cpus, slots.gpus, head)
         self._growth = Growth(self.slots)
+
+    def _machines(self) -> list[Machine]:
+        """What trials may be placed on, now or later. Waits where only a node that has come shows its size.
+
+        Raises UsageError where there is nothing and none may come, or none came in time.
+        """
+        deadline, told = time.monotonic() + parse_duration(self.settings.wait_timeout), False
+        while True:
+            machines = [node.machine for node in self.workers] + [kind.machine for kind in self.kinds]
+            machines = [machine for machine in machines if machine.cpus]
+            if machines:
+                return machines
+            if not self.kinds or time.monotonic() > deadline:
+                raise UsageError(self._without_workers())
+            if not told:
+                self.say("waiting for the cluster's first node")
+                told = True
+            time.sleep(0.5)
+            self.look()
 
     @property
     def workers(self) -> list[Node]:

@@ -29,6 +29,7 @@ class NodeKind:
     """A kind of node that the cluster may start."""
 
     machine: Machine
+    """Nothing at all where only a node that has come shows its size."""
     most: int
 
 
