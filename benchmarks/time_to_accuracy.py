@@ -13,6 +13,7 @@ import math
 import os
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import pandas as pd
 from benchmarks import stock_tune
 from benchmarks.events import epochs_of
 from benchmarks.stock_tune import Epoch
+from trainables.config import Task
 
 MAX_EPOCHS = 9
 TUTORIAL_EPOCHS = 10
@@ -58,6 +60,19 @@ def ours(dataset: str, seconds: float, folder: Path) -> list[Epoch]:
     return epochs_of(run(settings, console=Console(file=io.StringIO())).folder.path)
 
 
+@dataclass(frozen=True)
+class Asks:
+    """The space `cnn` for a task. No function inside of another, which Tune's snapshots could not hold."""
+
+    task: Task
+
+    def __call__(self, trial: Any) -> None:
+        """Ask for every parameter, which is all that OptunaSearch wants of it."""
+        from spaces import cnn
+
+        cnn.suggest(trial, self.task)
+
+
 def stock(dataset: str, seconds: float, folder: Path) -> list[Epoch]:
     """The same space and networks the stock way."""
     from ray.tune.schedulers import ASHAScheduler
@@ -69,10 +84,6 @@ def stock(dataset: str, seconds: float, folder: Path) -> list[Epoch]:
 
     data = load_dataset(dataset)
     task = task_of(data, MAX_EPOCHS)
-
-    def ask(trial: Any) -> None:
-        cnn.suggest(trial, task)
-
     return stock_tune.search(
         stock_tune.train_configured,
         folder / "stock.jsonl",
@@ -81,7 +92,7 @@ def stock(dataset: str, seconds: float, folder: Path) -> list[Epoch]:
         settings={
             "num_samples": -1,
             "time_budget_s": seconds,
-            "search_alg": OptunaSearch(space=ask, metric="accuracy", mode="max", seed=SEED),
+            "search_alg": OptunaSearch(space=Asks(task), metric="accuracy", mode="max", seed=SEED),
             "scheduler": ASHAScheduler(max_t=MAX_EPOCHS, grace_period=1, reduction_factor=3),
         },
         suggest=cnn.suggest,
