@@ -13,7 +13,7 @@ from typing import Any
 from search import node_check
 from search.formats import parse_duration, parse_resources
 from search.growth import Growth
-from search.local_ray import ray
+from search.local_ray import NodeAffinitySchedulingStrategy, ray
 from search.nodes import Node, NodeKind, kinds_to_come, living_nodes
 from search.settings import Settings, UsageError
 from search.slots import Machine, Slots, cluster_slots
@@ -168,8 +168,6 @@ class Cluster:
         return sum(machine.gpus if resource == "GPU" else machine.cpus for machine in machines)
 
     def _ask(self, node: Node) -> Any:
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
         there = NodeAffinitySchedulingStrategy(node.id, soft=False)
         ask: Any = ray.remote(node_check.look)
         ask = ask.options(num_cpus=0, scheduling_strategy=there, max_retries=0)

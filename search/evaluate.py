@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -24,7 +24,7 @@ class EvaluateOptions:
     """Test the final models of a run on images that no trial has seen. Each reading of the test part is
     noted in the run."""
 
-    run: tyro.conf.Positional[str]
+    run: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="RUN")]]
     """Folder of the run, such as results/NAME or s3://bucket/runs/NAME."""
     data_dir: Path | None = None
     """Where data sets are kept; None is where the run had them."""

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
@@ -19,7 +19,7 @@ PROG = "python -m search.export"
 class ExportOptions:
     """Write the best configurations of a run as a table, also while it is still searching."""
 
-    run: tyro.conf.Positional[str]
+    run: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="RUN")]]
     """Folder of the run, such as results/NAME or s3://bucket/runs/NAME."""
     format: Literal["md", "csv", "json", "yaml", "latex", "html"] = "md"
     """What to write."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from search.engine import placement
+from search.local_ray import placement_group, placement_group_table, remove_placement_group
 from search.slots import Slots
 
 AT_ONCE = 64
@@ -24,8 +25,6 @@ class Growth:
 
     def want(self, more: int) -> None:
         """Have so many placeholders; those whose node has come make room for trials."""
-        from ray.util.placement_group import placement_group, placement_group_table, remove_placement_group
-
         placed = [group for group in self._waiting if placement_group_table(group)["state"] == "CREATED"]
         kept = [group for group in self._waiting if group not in placed]
         more = min(max(0, more), AT_ONCE)

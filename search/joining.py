@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 from search import node_check
 from search.cluster import Cluster, one_line, shared_word
-from search.local_ray import ray
+from search.local_ray import maybe_enable_token_auth_if_token_available, ray
 from search.settings import Settings, UsageError
 
 CONNECT_SECONDS = 5.0
@@ -31,6 +31,8 @@ def joined(settings: Settings, say: Callable[[str], None]) -> Iterator[Cluster]:
     address = settings.address
     if address != "auto":
         _check_listens(address)
+    # as `ray start` does by itself; a driver that joins by host and port has to ask for it
+    maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
     ray.cloudpickle.register_pickle_by_value(node_check)
     _join(address)
     try:

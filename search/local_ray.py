@@ -8,7 +8,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from search.object_store import store_bytes
 from search.slots import Slots
@@ -37,18 +36,33 @@ LONGEST_BASE = 30
 """Characters of a temporary folder in which Ray's sockets still have short enough paths."""
 for _name, _value in _ENVIRONMENT.items():
     os.environ.setdefault(_name, _value)
-_TOKENS = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}
-if Path("~/.ray/auth_token").expanduser().is_file() or _TOKENS & set(os.environ):
-    os.environ.setdefault("RAY_AUTH_MODE", "token")  # as `ray start` does; a driver that joins must say it
 
 import ray
 from ray import tune
+from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
+from ray._private.state import state as cluster_state
 from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial as RayTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
+from ray.util.placement_group import placement_group, placement_group_table, remove_placement_group
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-__all__ = ["FIFOScheduler", "RayTrial", "Searcher", "TrialScheduler", "local_ray", "ray", "tune"]
+__all__ = [
+    "FIFOScheduler",
+    "NodeAffinitySchedulingStrategy",
+    "RayTrial",
+    "Searcher",
+    "TrialScheduler",
+    "cluster_state",
+    "local_ray",
+    "maybe_enable_token_auth_if_token_available",
+    "placement_group",
+    "placement_group_table",
+    "ray",
+    "remove_placement_group",
+    "tune",
+]
 
 
 # Tune would give its workers an environment of their own, for a library that is not used here and for copies

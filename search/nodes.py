@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from search.local_ray import cluster_state, ray
 from search.slots import Machine
 
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
@@ -35,8 +36,6 @@ class NodeKind:
 
 def living_nodes() -> list[Node]:
     """The nodes that Ray holds for alive, the head first."""
-    import ray
-
     found = [
         Node(
             id=str(node["NodeID"]),
@@ -55,9 +54,7 @@ def kinds_to_come(bootstrap: Path = BOOTSTRAP) -> list[NodeKind]:
 
     As Ray knows them, or else from the file that `ray up` left on the head; empty where neither tells.
     """
-    from ray._private.state import state
-
-    known = state.get_cluster_config()
+    known = cluster_state.get_cluster_config()
     if known is not None and known.node_group_configs:
         return [
             NodeKind(_machine(group.resources), _most(group.max_count))

@@ -32,7 +32,7 @@ class PredictOptions:
     """Classify images with the best network of a run. What is no image is named on standard error, the
     others are still classified, and the exit status is 1."""
 
-    run: tyro.conf.Positional[str]
+    run: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="RUN")]]
     """Folder of the run, such as results/NAME or s3://bucket/runs/NAME, or its best/ folder."""
     images: tyro.conf.Positional[Annotated[tuple[str, ...], tyro.conf.arg(metavar="IMAGE...")]]
     """Files, folders with all that is below, or patterns such as 'photos/**/*.jpg'."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import tyro
 
@@ -21,7 +22,7 @@ class ReportOptions:
     learning_curves.png. A run that is still searching is reported as it stands.
     """
 
-    run: tyro.conf.Positional[str]
+    run: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="RUN")]]
     """Folder of the run, such as results/NAME or s3://bucket/runs/NAME."""
 
 

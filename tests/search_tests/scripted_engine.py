@@ -27,7 +27,9 @@ or `infeasible`, `error`, `stop` (as Ctrl-C), `budget` (the time is up) or `kill
 class ScriptedEngine:
     script: Script
 
-    def __init__(self, controller, slots, trainable, make_stint, score, *, budgets, on_step, on_end):
+    def __init__(
+        self, controller, slots, trainable, make_stint, score, *, room, budgets, on_lost, on_step, on_end
+    ):
         self.controller, self.make_stint, self.score = controller, make_stint, score
         self.validates = trainable
         self.budgets, self.on_step, self.on_end = budgets, on_step, on_end

@@ -2,6 +2,7 @@ import dataclasses
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -202,6 +203,10 @@ MANY = {
     "confirm_top": st.integers(1, 100),
     "confirm_seeds": st.integers(1, 100),
     "seed": st.integers(0, 2**40),
+    "address": st.sampled_from(["local", "auto", "10.0.0.5:6379", "[::1]:6379"]),
+    "wait_for": st.sampled_from(["none", "8gpu", "8gpu,64cpu"]),
+    "wait_timeout": st.sampled_from(["10m", "30s"]),
+    "head_trains": st.booleans(),
     "cpus_per_trial": st.just("auto") | st.integers(1, 64),
     "gpus_per_trial": st.just("auto") | st.integers(0, 8) | st.floats(0.01, 0.99),
     "max_concurrent": st.just("auto") | st.integers(1, 64),
@@ -217,8 +222,15 @@ MANY = {
 }
 
 
+def that_go_together(chosen: dict[str, Any]) -> dict[str, Any]:
+    """Without those that are about a cluster where there is none, or the other way round."""
+    cluster = chosen.get("address", "local") != "local"
+    left_out = {"dashboard"} if cluster else {"wait_for", "wait_timeout", "head_trains"}
+    return {name: value for name, value in chosen.items() if name not in left_out}
+
+
 @settings(max_examples=25)
-@given(st.fixed_dictionaries({}, optional=MANY))
+@given(st.fixed_dictionaries({}, optional=MANY).map(that_go_together))
 def test_command_for_settings_gives_them_back(chosen):
     asked = Settings(**chosen)
     words = shlex.split(command_for(asked))

@@ -92,7 +92,7 @@ def test_wrong_usage_ends_with_status_2(words, capsys):
     with pytest.raises(SystemExit) as caught:
         main(words)
     assert caught.value.code == 2
-    assert (words or ["PATH"])[-1 if len(words) != 3 or "pdf" in words else 1] in capsys.readouterr().err
+    assert (words or ["RUN"])[-1 if len(words) != 3 or "pdf" in words else 1] in capsys.readouterr().err
 
 
 def test_help_names_the_run_and_every_option(capsys):

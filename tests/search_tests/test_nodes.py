@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from ray._private.state import state
 
+from search.local_ray import cluster_state
 from search.nodes import NodeKind, kinds_to_come
 from search.slots import Machine
 
@@ -21,7 +21,7 @@ available_node_types:
 
 @pytest.fixture(autouse=True)
 def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state, "get_cluster_config", lambda: None)
+    monkeypatch.setattr(cluster_state, "get_cluster_config", lambda: None)
 
 
 def test_kinds_come_from_what_ray_up_left_on_the_head(tmp_path: Path) -> None:
