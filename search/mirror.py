@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from search.results import RunFolder
@@ -69,7 +70,8 @@ class Mirror:
         if isinstance(checkpoints, Path):
             checkpoint.remove(checkpoints)
         else:
-            self._drops.append(checkpoints)
+            # with little patience: copies wait meanwhile
+            self._drops.append(replace(checkpoints, patience=SHORT_PATIENCE))
 
     def check(self) -> None:
         """Raise StorageError where another driver has taken the run over: this one must write no more."""
