@@ -1,12 +1,13 @@
-"""A cluster of hosts, made by the commands a user types: `ray up`, `ray exec` and `ray down` on a laptop."""
+"""A cluster of hosts, made by the commands a user types on a laptop: `ray up`, `ray exec` and `ray down`."""
 
 from __future__ import annotations
 
-import re
+import json
 import shlex
 import shutil
+import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,59 +16,78 @@ from hosts import ENVIRONMENT, Host, Hosts, hosts
 
 ROOT = Path(__file__).parents[2]
 FILE = "cluster.local.yaml"
+OWN_SPACE = Path(__file__).parent / "paced_space.py"
+WATCH = """
+import json, time, ray
+ray.init(address="auto", log_to_driver=False)
+while True:
+    print(json.dumps([node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]]), flush=True)
+    time.sleep(0.5)
+"""
+
+
+class NodeWatch:
+    """Which nodes a cluster has, asked twice a second by a process on its head."""
+
+    def __init__(self, head: Host) -> None:
+        self.log = head.home("nodes.log")
+        command = f"RAY_AUTH_MODE=token exec python -c {shlex.quote(WATCH)}"
+        self.process = head.start(command, self.log.name)
+
+    def seen(self) -> list[list[str]]:
+        """The hosts of its living nodes, each time it was asked; a host may have more than one."""
+        lines = self.log.read_text(errors="replace").splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.startswith("[") and line.endswith("\n")]
+
+    def wait_for(self, nodes: Sequence[str], seconds: float = 120) -> None:
+        """Until these are the nodes."""
+        end = time.monotonic() + seconds
+        while [sorted(seen) for seen in self.seen()[-1:]] != [sorted(nodes)]:
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < end, f"{self.seen()[-1:]} where {nodes} were to be"
+            time.sleep(0.2)
 
 
 class OwnCluster:
-    """A laptop with a copy of the project, a head, and workers; not up yet."""
+    """A laptop with the project, a head, and workers; up between `up` and `down`."""
 
-    def __init__(self, network: Hosts, workers: tuple[str, ...]) -> None:
-        self.network = network
+    def __init__(self, network: Hosts, workers: Sequence[str]) -> None:
+        self.network, self.workers = network, list(workers)
         self.laptop, self.head = network["laptop"], network["head"]
-        self.workers = [network[name] for name in workers]
         self.project = self.laptop.home("project")
         config = yaml.safe_load((ROOT / FILE).read_text(encoding="utf-8"))
-        for source in [*config["file_mounts"].values(), FILE]:
-            _copy(ROOT / source, self.project / source)
+        copy_project(list(config["file_mounts"].values()), self.project)
         (self.project / FILE).write_text(yaml.safe_dump(self._fit(config)), encoding="utf-8")
 
     def up(self) -> None:
-        """`ray up`, and wait until all workers are there."""
+        """`ray up`; the workers come later."""
         self.on_laptop(f"ray up --yes {FILE}")
-        self.wait_for_workers(len(self.workers))
 
     def down(self) -> None:
         """`ray down`."""
         self.on_laptop(f"ray down --yes {FILE}")
 
     def exec(self, command: str, *options: str) -> str:
-        """`ray exec`: run a command on the head."""
+        """`ray exec`: run a command on the head. Returns what it says."""
         return self.on_laptop(shlex.join(["ray", "exec", FILE, command, *options]))
+
+    def exec_in_background(self, command: str, log: str) -> subprocess.Popen[bytes]:
+        """`ray exec`, not waited for; what it says goes to the file `log` in the laptop's home."""
+        words = shlex.join(["ray", "exec", FILE, command])
+        return self.laptop.start(f"cd project && exec {words}", log)
 
     def on_laptop(self, command: str) -> str:
         """Run a command in the project's folder."""
         return self.laptop.run(f"cd project && {command}", timeout=300)
 
-    def cpus(self) -> float:
-        """CPUs of the cluster, as `ray status` on the head says."""
-        said = self.head.run("RAY_AUTH_MODE=token ray status", check=False)
-        found = re.search(r"/([\d.]+) CPU", said)
-        return float(found[1]) if found else 0
-
-    def wait_for_workers(self, count: int, seconds: float = 120) -> None:
-        """Until so many workers are part of the cluster; each has as many CPUs as this machine."""
-        each = float(self.head.run("nproc"))
-        end = time.monotonic() + seconds
-        while self.cpus() != count * each:
-            assert time.monotonic() < end, self.exec("tail -n 100 /tmp/ray/session_latest/logs/monitor*")
-            time.sleep(1)
-
     def _fit(self, config: dict) -> dict:
         """What a user edits; and the environment, which cannot be downloaded here, is that of the tests."""
         config["provider"] |= {
             "head_ip": self.head.address,
-            "worker_ips": [worker.address for worker in self.workers],
+            "worker_ips": [self.network[worker].address for worker in self.workers],
         }
         config["auth"]["ssh_user"] = "root"
+        config["file_mounts"][f"~/classifier-search/{OWN_SPACE.name}"] = OWN_SPACE.name
         download, install, *others = config["setup_commands"]
         assert "curl" in download
         assert "uv sync" in install
@@ -75,27 +95,25 @@ class OwnCluster:
         return config | {"setup_commands": [there, *others]}
 
 
-def _copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if source.is_dir():
-        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
-    elif source.exists():
-        shutil.copy(source, target)
-    else:
-        assert source.name == "uv.lock", source  # not part of the repository, and of no use here
-        target.touch()
-
-
 @contextmanager
 def own_cluster(*workers: str) -> Iterator[OwnCluster]:
-    """A cluster of a head and these workers, up until the end."""
+    """A cluster of a head and these workers; `ray up` has just returned."""
     with hosts("laptop", "head", *workers) as network:
         cluster = OwnCluster(network, workers)
         cluster.up()
         yield cluster
 
 
-def listening(host: Host) -> list[str]:
-    """Addresses and ports on which a host's processes accept connections."""
-    lines = host.run("ss --listening --tcp --numeric --no-header").splitlines()
-    return [line.split()[3] for line in lines]
+def copy_project(paths: Sequence[str], folder: Path) -> None:
+    """The project's files and folders `paths` as they stand, and a space beside them that takes its time."""
+    folder.mkdir()
+    for path in paths:
+        if (ROOT / path).is_dir():
+            ignore = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / path, folder / path, ignore=ignore)
+        elif (ROOT / path).exists():
+            shutil.copy(ROOT / path, folder / path)
+        else:
+            assert path == "uv.lock", path  # which is not part of the repository, and of no use here
+            (folder / path).touch()
+    shutil.copy(OWN_SPACE, folder)
