@@ -152,6 +152,7 @@ class Hosts:
         self._addresses = {name: f"10.77.0.{number}" for number, name in enumerate(names, 1)}
         (folder / "shared").mkdir()
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "key"], check=True)
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._hosts = {name: self._start(name) for name in names}
 
     def __getitem__(self, name: str) -> Host:
@@ -173,6 +174,14 @@ class Hosts:
         """Put it in again."""
         self._in_switch(f"link set {host.name} up")
 
+    def replace(self, host: Host) -> None:
+        """Switch a host off and put a new one in its place: its name and address, nothing on its disk."""
+        self._in_switch(f"link delete {host.name}")  # first, so that none of its processes says goodbye
+        self._processes[host.name].kill()
+        _wait_for(lambda: not psutil.pid_exists(host.pid))
+        shutil.rmtree(host.folder)
+        self._hosts[host.name] = self._start(host.name)
+
     def _start(self, name: str) -> Host:
         folder = self._folder / name
         _fill(folder, self._addresses, self._folder / "key")
@@ -184,11 +193,11 @@ class Hosts:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n", (folder / "sshd.log").read_text()
         (init,) = psutil.Process(process.pid).children()
-        host = Host(name, self._addresses[name], folder, init.pid)
-        # its processes end with the first of them, but not before this returns
-        self._stack.callback(_wait_for, lambda: not init.is_running())
+        # its processes end with the first of them, but not at once
+        self._stack.callback(_wait_for, lambda: not psutil.pid_exists(init.pid))
         self._stack.callback(process.kill)
-        return host
+        self._processes[name] = process
+        return Host(name, self._addresses[name], folder, init.pid)
 
     def _begin(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(

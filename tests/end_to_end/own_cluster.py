@@ -7,7 +7,7 @@ import shlex
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,6 +26,20 @@ while True:
 """
 
 
+def wait_until(
+    condition: Callable[[], bool],
+    seconds: float,
+    said: Callable[[], str],
+    meanwhile: subprocess.Popen[bytes] | None = None,
+) -> None:
+    """Until the condition holds, while a process runs; or else an error that tells what was `said`."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, said()
+        assert meanwhile is None or meanwhile.poll() is None, said()
+        time.sleep(0.2)
+
+
 class NodeWatch:
     """Which nodes a cluster has, asked twice a second by a process on its head."""
 
@@ -41,23 +55,28 @@ class NodeWatch:
 
     def wait_for(self, nodes: Sequence[str], seconds: float = 120) -> None:
         """Until these are the nodes."""
-        end = time.monotonic() + seconds
-        while [sorted(seen) for seen in self.seen()[-1:]] != [sorted(nodes)]:
-            assert self.process.poll() is None, self.log.read_text()
-            assert time.monotonic() < end, f"{self.seen()[-1:]} where {nodes} were to be"
-            time.sleep(0.2)
+
+        def there() -> bool:
+            return [sorted(seen) for seen in self.seen()[-1:]] == [sorted(nodes)]
+
+        wait_until(there, seconds, lambda: self.log.read_text(errors="replace")[-2000:], self.process)
 
 
 class OwnCluster:
     """A laptop with the project, a head, and workers; up between `up` and `down`."""
 
-    def __init__(self, network: Hosts, workers: Sequence[str]) -> None:
-        self.network, self.workers = network, list(workers)
-        self.laptop, self.head = network["laptop"], network["head"]
+    def __init__(self, network: Hosts, workers: Sequence[str], variables: Mapping[str, str]) -> None:
+        self.network, self.workers, self.variables = network, list(workers), variables
+        self.laptop = network["laptop"]
         self.project = self.laptop.home("project")
         config = yaml.safe_load((ROOT / FILE).read_text(encoding="utf-8"))
         copy_project(list(config["file_mounts"].values()), self.project)
         (self.project / FILE).write_text(yaml.safe_dump(self._fit(config)), encoding="utf-8")
+
+    @property
+    def head(self) -> Host:
+        """The host that leads; another one after `replace`."""
+        return self.network["head"]
 
     def up(self) -> None:
         """`ray up`; the workers come later."""
@@ -92,14 +111,23 @@ class OwnCluster:
         assert "curl" in download
         assert "uv sync" in install
         there = f"ln -sfn {ENVIRONMENT} ~/classifier-search/.venv"
-        return config | {"setup_commands": [there, *others]}
+        exports = [
+            f"sed -i '/export {name}/d' ~/.bashrc && echo export {name}={value} >> ~/.bashrc"
+            for name, value in self.variables.items()
+        ]
+        return config | {"setup_commands": [there, *others, *exports]}
 
 
 @contextmanager
-def own_cluster(*workers: str) -> Iterator[OwnCluster]:
-    """A cluster of a head and these workers; `ray up` has just returned."""
-    with hosts("laptop", "head", *workers) as network:
-        cluster = OwnCluster(network, workers)
+def own_cluster(
+    *workers: str, besides: Sequence[str] = (), variables: Mapping[str, str] | None = None
+) -> Iterator[OwnCluster]:
+    """A cluster of a head and these workers; `ray up` has just returned.
+
+    Hosts `besides` are not part of it. All of its nodes have these environment `variables`.
+    """
+    with hosts("laptop", "head", *workers, *besides) as network:
+        cluster = OwnCluster(network, workers, variables or {})
         cluster.up()
         yield cluster
 

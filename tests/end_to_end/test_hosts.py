@@ -32,6 +32,14 @@ def test_a_host_that_is_cut_off_is_reached_again_when_it_is_joined() -> None:
         assert one.run(hostname).strip() == "two"
 
 
+def test_a_host_that_is_replaced_has_its_address_and_nothing_else() -> None:
+    with hosts("one", "two") as both:
+        both["two"].run("touch ~/mine")
+        both.replace(both["two"])
+        said = both["one"].run("ssh -q -o StrictHostKeyChecking=no two 'hostname; ls'")
+        assert said.split() == ["two"]
+
+
 def test_nothing_is_left_of_hosts_after_an_error() -> None:
     mounts = Path("/proc/self/mountinfo").read_text()
     seen: list[psutil.Process] = []

@@ -12,7 +12,7 @@ import pandas as pd
 import psutil
 import pytest
 from hosts import SHARED, Host, why_not
-from own_cluster import NodeWatch, OwnCluster, own_cluster
+from own_cluster import NodeWatch, OwnCluster, own_cluster, wait_until
 from ray._private.utils import get_num_cpus
 
 from benchmarks import fault_evidence
@@ -56,32 +56,12 @@ def host_of(stint: Path) -> str:
     return stint.name.split(".")[-2]
 
 
-def wait_until(condition: Callable[[], bool], seconds: float, still: Callable[[], bool], log: Path) -> None:
-    """Until the condition holds; `still` has to hold all the time."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, log.read_text(errors="replace")
-        assert still(), log.read_text(errors="replace")
-        time.sleep(0.2)
-
-
 def test_a_search_is_spread_over_all_workers_and_trains_nothing_on_the_head(cluster: OwnCluster) -> None:
     options = "--space cnn --dataset digits --trials 6 --max-epochs 2 --max-params 100000"
     cluster.exec(f"{SEARCH} {options} --wait-for {len(WORKERS) * CPUS}cpu --name first", "--tmux")
     run = cluster.network.shared / "first"
-    screen = cluster.laptop.home("screen")
-
-    def finished() -> bool:
-        try:
-            return Results(run).stopped == "finished" and (run / "report.html").exists()
-        except ValueError:
-            return False
-
-    def looked_at() -> bool:
-        screen.write_text(cluster.head.run("tmux capture-pane -p", check=False))
-        return True
-
-    wait_until(finished, 240, looked_at, screen)
+    # the report is the last that it writes
+    wait_until((run / "report.html").exists, 240, lambda: cluster.head.run("tmux capture-pane -p"))
     table = pd.read_csv(run / "trials.csv")
     trained = table[table["outcome"] != "infeasible"]
     assert len(trained) == 6
@@ -139,7 +119,10 @@ class Disturbed:
         return _last_epoch(stints(self.run, trial)[-1]) > 0
 
     def _wait(self, condition: Callable[[], bool]) -> None:
-        wait_until(condition, 150, lambda: self.process.poll() is None, self.log)
+        wait_until(condition, 150, self._said, self.process)
+
+    def _said(self) -> str:
+        return self.log.read_text(errors="replace")
 
 
 def _last_epoch(stint: Path) -> int:
