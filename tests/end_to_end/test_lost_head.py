@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import io
 from collections.abc import Iterator
 
 import pandas as pd
@@ -77,10 +76,9 @@ def test_a_search_whose_head_is_lost_goes_on_on_a_fresh_cluster(
     cluster.down()
     cluster.up()
     cluster.exec(f"python -m search.run --resume {address}/lost --address auto --wait-for 2cpu")
-    show = (
-        f"import search.results; print(search.results.Results('{address}/lost').trials.to_csv(index=False))"
-    )
-    said = cluster.head.run(f'cd classifier-search && . ~/.bashrc; .venv/bin/python -c "{show}"')
-    trials = pd.read_csv(io.StringIO(said[said.index("trial,") :]))
+    table = SHARED / "lost.csv"
+    save = f"from search.results import Results; Results('{address}/lost').trials.to_csv('{table}')"
+    cluster.exec(f'python -c "{save}"')
+    trials = pd.read_csv(cluster.network.shared / table.name)
     assert trials["outcome"].tolist() == ["complete"] * TRIALS
     assert trials["epochs"].tolist() == [EPOCHS] * TRIALS
