@@ -19,6 +19,8 @@ from search.local_ray import maybe_enable_token_auth_if_token_available, ray
 from search.settings import Settings, UsageError
 
 CONNECT_SECONDS = 5.0
+_REFUSED = "InvalidAuthToken"
+"""What Ray prints, again and again, where its token is not the cluster's."""
 
 
 @contextmanager
@@ -31,8 +33,6 @@ def joined(settings: Settings, say: Callable[[str], None]) -> Iterator[Cluster]:
     address = settings.address
     if address != "auto":
         _check_listens(address)
-    # as `ray start` does by itself; a driver that joins by host and port has to ask for it
-    maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
     ray.cloudpickle.register_pickle_by_value(node_check)
     _join(address)
     try:
@@ -45,6 +45,15 @@ def joined(settings: Settings, say: Callable[[str], None]) -> Iterator[Cluster]:
                 cluster.close()
     finally:
         ray.shutdown()
+
+
+def _wait(done: Future[None], unless: Callable[[], bool]) -> bool:
+    """Until `done`, or until `unless`; returns whether it was that."""
+    while not done.done():
+        if unless():
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def _check_listens(address: str) -> None:
@@ -72,8 +81,11 @@ def _join(address: str) -> None:
 
     with _printed() as printed:
         threading.Thread(target=attempt, name="join", daemon=True).start()
-        while not done.done() and "InvalidAuthToken" not in printed():
-            time.sleep(0.05)
+        asked = _wait(done, lambda: _REFUSED in printed())
+        # with a token where none is asked for, the cluster's calls to this driver would be refused
+        if asked and maybe_enable_token_auth_if_token_available(warn_if_disabled=False):
+            before = printed().count(_REFUSED)
+            _wait(done, lambda: printed().count(_REFUSED) > before + 1)
     if not done.done():
         raise UsageError(f"--address {address} cannot be joined: {_LET_IN}")
     error = done.exception()

@@ -1,97 +1,140 @@
-"""A search on a Ray cluster that runs already: real nodes, of which some die and others come."""
+"""A search on a Ray cluster that runs already: what it leaves there, and what it refuses.
+
+`test_own_machines` has searches on hosts of their own, which fail.
+"""
 
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
+import psutil
 import pytest
 from test_command import searching
-
-from search.results import Results
 
 pytestmark = pytest.mark.slow
 
 SMALL = ("--space=benchmarks.small_space", "--asha=none", "--device=cpu", "--no-confirm")
 
 
+TOKEN = "0123456789abcdef" * 4
+ENVIRONMENT = {
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": TOKEN,
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1",  # what a search on one machine turns off
+}
+LOOK = """
+import sys
+from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
+maybe_enable_token_auth_if_token_available()
+import ray
+from ray._private.state import state
+ray.init(address=sys.argv[1], log_to_driver=False)
+mine = ray.get_runtime_context().get_job_id()
+actors = state.actor_table(None, None, "ALIVE")
+groups = [name for name, group in ray.util.placement_group_table().items() if group["state"] != "REMOVED"]
+print("ALIVE", sum(node["Alive"] for node in ray.nodes()))
+print("LEFT", len(actors), len(groups))
+"""
+
+
+class RealCluster:
+    """A head that trains nothing, and nodes that come and go, each a `ray start` of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.nodes = folder, list[subprocess.Popen[bytes]]()
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.address = f"127.0.0.1:{free.getsockname()[1]}"
+        port = self.address.rpartition(":")[2]
+        words = (f"--port={port}", "--num-cpus=0", f"--temp-dir={folder}", "--include-dashboard=false")
+        self.head = self._start("--head", *words)
+        self.wait(1)
+
+    def add(self, cpus: int) -> None:
+        self.nodes.append(self._start(f"--address={self.address}", f"--num-cpus={cpus}"))
+
+    def shrink(self) -> None:
+        """End every node but the head."""
+        for node in self.nodes:
+            end(node)
+        self.nodes.clear()
+
+    def wait(self, nodes: int) -> None:
+        """Until so many nodes live, the head among them."""
+        deadline = time.monotonic() + 60
+        while f"ALIVE {nodes}" not in self.look():
+            assert time.monotonic() < deadline, self.look()
+
+    def look(self) -> str:
+        """How many nodes, actors and placement groups there are."""
+        command = [sys.executable, "-c", LOOK, self.address]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60).stdout
+
+    def _start(self, *words: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", *words, "--block"]
+        address = "--node-ip-address=127.0.0.1"
+        common = ("--object-store-memory=150000000", "--disable-usage-stats", "--num-gpus=0")
+        with self.folder.with_name(f"{self.folder.name}.log").open("ab") as log:
+            return subprocess.Popen(
+                [*command, address, *common], stdout=log, stderr=log, start_new_session=True
+            )
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process and everything that it started."""
+    below = psutil.Process(process.pid).children(recursive=True)
+    for each in [psutil.Process(process.pid), *below]:
+        with suppress(psutil.NoSuchProcess):
+            each.kill()
+    process.wait()
+    psutil.wait_procs(below, timeout=10)
+
+
 @pytest.fixture(scope="module")
-def nodes() -> Iterator[Any]:
-    """A head that trains nothing; nodes are to be added."""
-    from search.local_ray import ray  # whatever it sets has to be set before Ray is imported
-
+def cluster() -> Iterator[RealCluster]:
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in (("period_ms", 1000), ("timeout_ms", 1000), ("failure_threshold", 5)):
-            patch.setenv(f"RAY_health_check_{name}", str(value))
-        from ray.cluster_utils import Cluster
-
-        folder = tempfile.mkdtemp(prefix="cluster-", dir="/tmp")
-        head = {"num_cpus": 0, "temp_dir": folder, "include_dashboard": False}
-        cluster = Cluster(initialize_head=True, head_node_args=head)
+        for name, value in ENVIRONMENT.items():
+            patch.setenv(name, value)
+        folder = Path(tempfile.mkdtemp(prefix="cluster-", dir="/tmp"))
+        made = RealCluster(folder)
         try:
-            yield cluster
+            yield made
         finally:
-            assert not ray.is_initialized()
-            cluster.shutdown()
+            made.shrink()
+            end(made.head)
             shutil.rmtree(folder, ignore_errors=True)
+            folder.with_name(f"{folder.name}.log").unlink()
 
 
 @pytest.fixture
-def two_nodes(nodes: Any) -> Iterator[list[Any]]:
-    """Two nodes of one core; whatever is there at the end is taken away."""
-    yield [nodes.add_node(num_cpus=1), nodes.add_node(num_cpus=1)]
-    for node in list(nodes.worker_nodes):
-        nodes.remove_node(node)
-
-
-def left_behind(cluster: Any) -> list[str]:
-    """Actors that live and placement groups that are there."""
-    actors = cluster.global_state.actor_table(None, None, "ALIVE")
-    groups = cluster.global_state.placement_group_table()
-    return [*actors, *(name for name, group in groups.items() if group["state"] != "REMOVED")]
-
-
-def test_trials_of_a_node_that_dies_go_on_elsewhere_also_when_that_comes_later(
-    nodes: Any, two_nodes: list[Any], tmp_path: Path
-) -> None:
-    epochs = 25
-    options = (*SMALL, "--trials=4", f"--max-epochs={epochs}", "--checkpoint-seconds=0")
-    with searching(*options, "--address", nodes.address, storage=tmp_path) as search:
-        search.wait_for_epochs(4)
-        for node in two_nodes:  # a pulled plug: neither says goodbye
-            nodes.remove_node(node, allow_graceful=False)
-        nodes.wait_for_nodes(timeout=60)
-        time.sleep(3)  # a while without any node
-        nodes.add_node(num_cpus=2)
-        assert search.finish() == 0, search.output
-    trials = Results(search.folder).study.get_trials(deepcopy=False)
-    assert [trial.user_attrs["outcome"] for trial in trials] == ["complete"] * 4
-    for trial in trials:
-        assert list(trial.intermediate_values) == list(range(1, epochs + 1))
-    assert "is gone" in search.output
-    assert "lost its node" in search.output
-    assert left_behind(nodes) == []
+def grown(cluster: RealCluster) -> Iterator[RealCluster]:
+    """With a node of two cores; whatever is there at the end is taken away."""
+    cluster.add(cpus=2)
+    cluster.wait(2)
+    yield cluster
+    cluster.shrink()
+    cluster.wait(1)
 
 
 def test_a_search_that_is_interrupted_leaves_nothing_on_the_cluster(
-    nodes: Any, two_nodes: list[Any], tmp_path: Path
+    grown: RealCluster, tmp_path: Path
 ) -> None:
-    options = (*SMALL, "--trials=4", "--max-epochs=1000", "--max-concurrent=9")
-    with searching(*options, "--address", nodes.address, storage=tmp_path) as search:
+    options = (*SMALL, "--trials=9", "--max-epochs=1000", "--max-concurrent=9")
+    with searching(*options, "--address", grown.address, storage=tmp_path) as search:
         search.wait_for_epochs(2)
-        assert left_behind(nodes), "placeholders, which a cluster grows by, and trials"
+        left = grown.look()
+        assert "LEFT 2 9" in left, f"two that train, and placeholders by which a cluster grows: {left}"
         search.process.terminate()
         assert search.finish() == 130, search.output
-    deadline = time.monotonic() + 20
-    while left_behind(nodes) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert left_behind(nodes) == []
+    assert "LEFT 0 0" in grown.look()
 
 
 @pytest.mark.parametrize(
@@ -99,13 +142,12 @@ def test_a_search_that_is_interrupted_leaves_nothing_on_the_cluster(
     [
         (("--gpus-per-trial=2",), {}, "--gpus-per-trial 2 can never be placed"),
         (("--cpus-per-trial=9",), {}, "--cpus-per-trial 9 can never be placed"),
-        (("--wait-for=8gpu", "--wait-timeout=1s"), {}, "after 1s the cluster has 2 nodes with 2 cores"),
-        ((), {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "not-the-clusters"}, "asks for another token"),
+        (("--wait-for=8gpu", "--wait-timeout=1s"), {}, "after 1s the cluster has 1 node with 2 cores"),
+        ((), {"RAY_AUTH_TOKEN": "f" * 64}, "asks for another token"),
     ],
 )
 def test_what_a_cluster_cannot_do_is_one_line_within_30_seconds(
-    nodes: Any,
-    two_nodes: list[Any],
+    grown: RealCluster,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     options: tuple[str, ...],
@@ -114,7 +156,7 @@ def test_what_a_cluster_cannot_do_is_one_line_within_30_seconds(
 ) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    command = [sys.executable, "-m", "search.run", *SMALL, "--address", nodes.address, *options]
+    command = [sys.executable, "-m", "search.run", *SMALL, "--address", grown.address, *options]
     done = subprocess.run(
         [*command, "--storage", str(tmp_path)], capture_output=True, text=True, check=False, timeout=30
     )
@@ -124,8 +166,8 @@ def test_what_a_cluster_cannot_do_is_one_line_within_30_seconds(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_head_without_nodes_is_refused_where_none_may_come(nodes: Any, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "search.run", *SMALL, "--address", nodes.address]
+def test_a_head_without_nodes_is_refused_where_none_may_come(cluster: RealCluster, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "search.run", *SMALL, "--address", cluster.address]
     done = subprocess.run(
         [*command, "--storage", str(tmp_path)], capture_output=True, text=True, check=False, timeout=30
     )
