@@ -101,7 +101,7 @@ class Cluster:
         if self.settings.max_concurrent != "auto":
             to_come = max(to_come, self.most)  # whatever brings nodes, it was told of so many
         wanted = min(to_come, self.most, 1_000_000 if demand is None else demand)
-        self._growth.want(wanted - there if to_come else 0)
+        self._growth.want(wanted - there if to_come else 0, self._nodes)
 
     def look(self) -> None:
         """Note which nodes live, say which have come or gone, and ask new ones for their versions."""
@@ -161,7 +161,7 @@ class Cluster:
 
     def close(self) -> None:
         """Let go of what makes the cluster grow."""
-        self._growth.want(0)
+        self._growth.want(0, ())
 
     def _there(self, resource: str) -> int:
         machines = [node.machine for node in self.workers]
@@ -202,14 +202,15 @@ class Cluster:
 
 @contextmanager
 def shared_word(folder: Path | str) -> Iterator[str]:
-    """A word in the file `.shared` of a folder, which every node has to find there; gone at the end, with the
-    folder where nothing else came to lie in it. Nothing is written to the address of an object store.
+    """A word in the file `.shared` of a folder, which every node has to find there; gone at the end, with a
+    folder that was made for it and holds nothing else. Nothing is written to the address of an object store.
     """
     word = secrets.token_hex(8)
     if isinstance(folder, str):
         yield word
         return
     folder = folder.resolve()
+    made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / ".shared"
     file.write_text(word, encoding="utf-8")
@@ -217,7 +218,7 @@ def shared_word(folder: Path | str) -> Iterator[str]:
         yield word
     finally:
         file.unlink(missing_ok=True)
-        if not any(folder.iterdir()):
+        if made and not any(folder.iterdir()):
             folder.rmdir()
 
 

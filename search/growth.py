@@ -6,10 +6,11 @@ keep nodes, and their costs, after a driver that was killed.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from search.engine import placement
-from search.local_ray import placement_group, placement_group_table, remove_placement_group
+from search.local_ray import placement_group, remove_placement_group
 from search.slots import Slots
 
 AT_ONCE = 64
@@ -22,13 +23,20 @@ class Growth:
     def __init__(self, slots: Slots) -> None:
         self.slots = slots
         self._waiting: list[Any] = []
+        self._nodes: set[str] = set()
 
-    def want(self, more: int) -> None:
-        """Have so many placeholders; those whose node has come make room for trials."""
-        placed = [group for group in self._waiting if placement_group_table(group)["state"] == "CREATED"]
-        kept = [group for group in self._waiting if group not in placed]
-        more = min(max(0, more), AT_ONCE)
-        for group in [*placed, *kept[more:]]:
-            remove_placement_group(group)
-        new = [placement_group(**placement(self.slots)) for _ in range(more - len(kept))]
-        self._waiting = [*kept[:more], *new]
+    def want(self, more: int, nodes: Iterable[str]) -> None:
+        """Have so many placeholders, and none on `nodes`, by their ids, which are there for trials."""
+        known, more = set(nodes), min(max(0, more), AT_ONCE)
+        if known != self._nodes:  # one that came may hold some of them
+            self._drop(len(self._waiting))
+            self._nodes = known
+        self._drop(len(self._waiting) - more)
+        selector = [{"ray.io/node-id": f"!in({','.join(sorted(known))})"}]
+        bundles = placement(self.slots)["bundles"]
+        while len(self._waiting) < more:
+            self._waiting.append(placement_group(bundles, bundle_label_selector=selector))
+
+    def _drop(self, count: int) -> None:
+        for _ in range(count):
+            remove_placement_group(self._waiting.pop())

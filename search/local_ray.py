@@ -45,7 +45,7 @@ from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial as RayTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
-from ray.util.placement_group import placement_group, placement_group_table, remove_placement_group
+from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 __all__ = [
@@ -58,7 +58,6 @@ __all__ = [
     "local_ray",
     "maybe_enable_token_auth_if_token_available",
     "placement_group",
-    "placement_group_table",
     "ray",
     "remove_placement_group",
     "tune",

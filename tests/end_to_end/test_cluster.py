@@ -1,7 +1,4 @@
-"""A search on a Ray cluster that runs already: what it leaves there, and what it refuses.
-
-`test_own_machines` has searches on hosts of their own, which fail.
-"""
+"""A search on a Ray cluster that runs already: what it leaves there, and what it refuses."""
 
 from __future__ import annotations
 
