@@ -76,6 +76,7 @@ class TroubledProxy:
         self.answer_without_key: tuple[int, str] | None = None
         """The same for requests that nobody signed."""
         self.requests, self.failed = 0, 0
+        self._lock = threading.Lock()
         proxy = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -101,7 +102,9 @@ class TroubledProxy:
 
     def handle(self, request: BaseHTTPRequestHandler) -> None:
         body = _body(request)
-        self.requests += 1
+        with self._lock:  # others come while this one is late
+            self.requests += 1
+            due = int(self.requests * self.failing) > int((self.requests - 1) * self.failing)
         time.sleep(self.seconds_late)
         if self.down:
             request.close_connection = True
@@ -110,7 +113,6 @@ class TroubledProxy:
         error = self.answer
         if error is None and "Authorization" not in request.headers:
             error = self.answer_without_key
-        due = int(self.requests * self.failing) > int((self.requests - 1) * self.failing)
         if error is None and due:
             self.failed += 1
             error = [(500, "InternalError"), (503, "SlowDown")][self.failed % 2]
