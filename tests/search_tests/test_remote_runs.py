@@ -178,6 +178,7 @@ def test_what_a_machine_has_of_a_run_that_is_in_the_store_no_more_is_in_nobodys_
     assert "of another day" not in (left.path / "best.md").read_text()
 
 
+@pytest.mark.slow
 def test_search_ends_the_same_where_some_requests_fail_and_all_are_late(
     bucket, follow, on_machine, proxy, tmp_path
 ):

@@ -176,6 +176,7 @@ def test_patience_ends_with_a_line(bucket, proxy):
         put(folder, "one.bin", b"1")
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_where_some_requests_fail_and_all_are_late(bucket, proxy, monkeypatch):
     monkeypatch.setattr(remote, "FIRST_WAIT", 0.05)
     proxy.failing, proxy.seconds_late = 0.05, 0.2
