@@ -134,6 +134,10 @@ class Engine:
 
     def next_stint(self, ray_id: str) -> Stint | Literal["none", "finished"]:
         """What a free slot does next."""
+        if self.should_stop():
+            return "finished"
+        if not self.work:
+            self.step()  # where nothing runs, Tune waits for this to give it something and calls nothing else
         if len(self.work) >= self.room():
             # nothing is given out, but what is over is over, also on a cluster that has lost its nodes
             return "finished" if self.controller.finished else "none"

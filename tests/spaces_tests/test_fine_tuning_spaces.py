@@ -77,7 +77,13 @@ def test_densenet121_with_a_new_head():
     assert can_be_reused(config)  # so its features are computed once
 
 
-@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize(
+    "space",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in ("densenet121", "all") else name
+        for name in SPACES
+    ],
+)
 @pytest.mark.parametrize("weights", ["imagenet", "none"])
 def test_random_points_build_networks(space, weights):
     loaded = load_space(space)
