@@ -25,6 +25,8 @@ from search.run import main, resume, run
 from search.settings import Settings, UsageError
 from trainables.remote import RemotePlace
 
+pytestmark = pytest.mark.slow
+
 QUICK = {
     "space": "benchmarks.small_space",
     "dataset": "digits",
@@ -178,7 +180,6 @@ def test_what_a_machine_has_of_a_run_that_is_in_the_store_no_more_is_in_nobodys_
     assert "of another day" not in (left.path / "best.md").read_text()
 
 
-@pytest.mark.slow
 def test_search_ends_the_same_where_some_requests_fail_and_all_are_late(
     bucket, follow, on_machine, proxy, tmp_path
 ):
