@@ -16,7 +16,7 @@ from search.reporting.page import render
 from search.reporting.record import read_record
 from search.results import Results, RunFolder
 
-NO_VALUE = "–"  # noqa: RUF001
+NO_VALUE = "\N{EN DASH}"
 
 
 class Page(HTMLParser):

@@ -15,7 +15,7 @@ NAMES = ("cat", "dog", "großes Tier")
 class Recorder:
     """Stands for a network: class 0 is as probable as the image is red; remembers how many came at a time."""
 
-    class task:  # noqa: N801
+    class task:  # noqa: N801  stands for an attribute of that name
         image_size = 4
 
     def __init__(self) -> None:

@@ -55,7 +55,7 @@ def test_a_trial_that_diverged_and_was_cut_off_is_diverged_all_the_same(
     for epoch in range(1, epochs):
         controller.report(work.trial, row(epoch), 0.5)
     # what is written last is the end of a trial: the driver dies before it
-    controller._end = lambda *_: False  # type: ignore[assignment,method-assign]
+    controller._end = lambda *_: False
     controller.report(work.trial, row(epochs) | {"train_loss": loss}, score)
     record.close()
     again = reopened(path, rule, **options)

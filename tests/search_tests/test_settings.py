@@ -127,7 +127,7 @@ def test_time_budget_is_read_as_a_duration():
 
 def test_settings_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        Settings().trials = 3  # type: ignore[misc]
+        Settings().trials = 3
 
 
 def test_loss_is_minimized_and_the_others_maximized():
@@ -140,7 +140,7 @@ def test_loss_is_minimized_and_the_others_maximized():
 
 def test_paths_may_be_strings_and_know_the_home_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
-    settings = Settings(storage="~/runs", data_dir="data")  # type: ignore[arg-type]
+    settings = Settings(storage="~/runs", data_dir="data")
     assert (settings.storage, settings.data_dir) == (tmp_path / "runs", Path("data"))
 
 

@@ -33,7 +33,7 @@ def suggest(trial: optuna.Trial, task: Task) -> dict[str, Any]:
     return params
 
 
-SPACE = Space(name="mine", module="mine", suggest=suggest, baselines={})  # type: ignore[arg-type]
+SPACE = Space(name="mine", module="mine", suggest=suggest, baselines={})
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        self.server.requests.append(self.path)  # type: ignore[attr-defined]
+        self.server.requests.append(self.path)
         if self.path.startswith("/cut/"):  # promises more than it sends
             self.send_response(200)
             self.send_header("Content-Length", "1000000")
@@ -42,7 +42,7 @@ def server(tmp_path: Path) -> Iterator[http.server.ThreadingHTTPServer]:
     (tmp_path / "served").mkdir()
     handler = functools.partial(_Handler, directory=str(tmp_path / "served"))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
-        httpd.requests = []  # type: ignore[attr-defined]
+        httpd.requests = []
         thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         thread.start()
         yield httpd

@@ -53,7 +53,7 @@ def write_archive(path: Path, files: dict[str, bytes]) -> Path:
                 archive.writestr(name, content)
         return path
     packing = {".gz": "gz", ".tgz": "gz", ".xz": "xz", ".bz2": "bz2"}.get(path.suffix, "")
-    with tarfile.open(path, f"w:{packing}") as tar:  # type: ignore[call-overload]
+    with tarfile.open(path, f"w:{packing}") as tar:
         for name, content in files.items():
             member = tarfile.TarInfo(name.rstrip("/"))
             member.type = tarfile.DIRTYPE if name.endswith("/") else tarfile.REGTYPE
