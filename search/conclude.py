@@ -27,10 +27,13 @@ def announce(prepared: Prepared, console: Console, cluster: Cluster | None = Non
     data, task, settings, slots = prepared.dataset, prepared.task, prepared.settings, prepared.slots
     if data.note:
         console.print(Text(f"Note: {data.note}", style="bold yellow"), soft_wrap=True)
+    count, enough = (
+        ("", ", as many as the budget allows") if settings.trials == "auto" else (f"{settings.trials} ", "")
+    )
     lines = [
         f"data    {data.name}: {len(data.train):,} training and {len(data.val):,} validation images, "
         f"{task.classes} classes, {task.image_size} px",
-        f"search  space {prepared.space.name}, {settings.trials} trials of at most {task.max_epochs} epochs, "
+        f"search  space {prepared.space.name}, {count}trials of at most {task.max_epochs} epochs{enough}, "
         f"sampler {settings.sampler}, asha {settings.asha}",
         ("slots   " + (f"{slots.count} at once" if cluster is None else f"on {cluster.described()}"))
         + f", each {slots.cpus} CPU"

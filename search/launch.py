@@ -152,7 +152,6 @@ def _drive_search(driver: Driver, controller: Controller) -> StopReason:
 
 def _controller(prepared: Prepared, record: StudyRecord) -> Controller:
     settings, task = prepared.settings, prepared.task
-    assert isinstance(settings.trials, int)
 
     def limit(config: Any) -> tuple[str | None, Mapping[str, Any]]:
         parameters = count_parameters(config.model, task)
@@ -176,7 +175,7 @@ def _controller(prepared: Prepared, record: StudyRecord) -> Controller:
             max_epochs=task.max_epochs,
             reduction_factor=settings.reduction_factor,
             rule=settings.asha,
-            trials=settings.trials,
+            trials=None if settings.trials == "auto" else settings.trials,
             retries=settings.retries,
         ),
         suggest=lambda trial: prepared.space.suggest(trial, task),

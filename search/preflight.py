@@ -16,7 +16,7 @@ from search.object_store import check_room
 from search.results import RunFolder, free_bytes, has_begun, nearest_existing, study_name
 from search.resume import hashes, saved_document
 from search.sampler import check_sampler
-from search.settings import Settings, UsageError
+from search.settings import Auto, Settings, UsageError
 from search.slots import Slots, slots_for, this_machine
 from search.transfer import Transfer, transfer_from
 from spaces import Space, check_space, load_space, misfits
@@ -173,9 +173,11 @@ def prepare(request: Request, progress: ProgressFactory | None = None) -> Prepar
 
 
 def _with_defaults(settings: Settings, *, gpus: bool) -> Settings:
+    budget = settings.time_budget != "none" or settings.total_epochs or settings.gpu_hours
+    trials: int | Auto = "auto" if budget else 100 if gpus else 12
     return replace(
         settings,
-        trials=(100 if gpus else 12) if settings.trials == "auto" else settings.trials,
+        trials=trials if settings.trials == "auto" else settings.trials,
         max_epochs=(
             max(settings.min_epochs, 27 if gpus else 9)
             if settings.max_epochs == "auto"

@@ -62,7 +62,7 @@ class SearchSettings:
     space: str = "cnn"
     """Name of a space of this project, or a module of your own that has suggest(trial, task)."""
     trials: int | Auto = "auto"
-    """Configurations to train; auto is 12 on a CPU and 100 on GPUs."""
+    """Configurations to train; auto is as many as a budget allows; without any, 12 on a CPU, 100 on GPUs."""
     time_budget: str = "none"
     """Wall time after which the search ends, such as 90s, 30m or 2h."""
     total_epochs: int | None = None

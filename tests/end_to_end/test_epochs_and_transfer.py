@@ -11,7 +11,6 @@ from search.run import main
 
 OPTIONS = [
     "--dataset=digits",
-    "--trials=6",
     "--max-epochs=3",
     "--no-confirm",
     "--device=cpu",

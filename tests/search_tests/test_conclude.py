@@ -100,6 +100,14 @@ def test_start_says_what_will_be_searched(console):
     ]
 
 
+def test_start_says_that_a_budget_limits_the_trials(console):
+    announce(prepared(settings=Settings(trials="auto", time_budget="2h")), console)
+    assert shown(console).splitlines()[1] == (
+        "search  space cnn, trials of at most 9 epochs, as many as the budget allows,"
+        " sampler multifidelity, asha promote"
+    )
+
+
 def test_start_names_the_stand_in_and_what_is_left_out(console):
     note = "digits, not CIFAR-10: https://example.org/[file] could not be downloaded " + "x" * 60
     data = SimpleNamespace(name="digits", note=note, train=[0], val=[0])

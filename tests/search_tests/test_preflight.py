@@ -204,6 +204,14 @@ def test_gpus_that_are_not_there_are_refused_before_data(write, monkeypatch):
         assert expected in refused({"dataset": "digits", **asked})
 
 
+@pytest.mark.parametrize("budget", [{"time_budget": "2h"}, {"total_epochs": 40}])
+def test_budget_alone_limits_the_search(space, images, budget):
+    images("pets", size=8)
+    asked = Settings(space=space("linear_good"), dataset="./pets", data_dir=Path("cache"), **budget)
+    assert prepare(check_request(asked)).settings.trials == "auto"
+    assert prepare(check_request(replace(asked, trials=7))).settings.trials == 7
+
+
 def test_prepared_search_knows_everything_that_was_auto(space, images):
     images("pets", size=8)
     asked = Settings(space=space("linear_good"), dataset="./pets", data_dir=Path("cache"), min_epochs=12)
