@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
+
+from search import rows
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 COMMIT_SECONDS = 1.0
 CONNECT_SECONDS = 10
@@ -46,7 +53,8 @@ class Database:
 
     def add(self, trial: FrozenTrial) -> None:
         """Commit a new trial with its parameters and what is noted so far, in one transaction."""
-        trial_id = self.storage.create_new_trial(self.study_id, template_trial=trial)
+        with self.storage.engine.begin() as connection:
+            trial_id = rows.insert_trial(connection, self.study_id, trial)
         self.ids[trial.number] = trial_id
         for key in trial.user_attrs:
             self._notes.pop((trial.number, key), None)
@@ -61,29 +69,38 @@ class Database:
         self._scores.append((number, epoch, score))
 
     def finish(self, number: int, trial: FrozenTrial, constraint: str | None) -> None:
-        """Commit all that is noted, then the end of a trial; `constraint` is one that it broke."""
-        self.flush(force=True)
+        """Commit all that is noted and the end of a trial; `constraint` is one that it broke."""
         trial_id = self.ids[number]
-        for key, value in trial.system_attrs.items():
-            if constraint is not None and key.endswith(f":{constraint}"):
-                self.storage.set_trial_system_attr(trial_id, key, value)
-        self.storage.set_trial_state_values(trial_id, trial.state, trial.values)
+        broken = [
+            (trial_id, key, value)
+            for key, value in trial.system_attrs.items()
+            if constraint is not None and key.endswith(f":{constraint}")
+        ]
+        with self._noted() as connection:
+            rows.put_marks(connection, broken)
+            rows.end_trial(connection, trial_id, trial)
 
     def flush(self, *, force: bool) -> bool:
         """Write what is noted; without `force` only if the last time was a second ago. Whether it did."""
         if not force and time.monotonic() - self._written < COMMIT_SECONDS:
             return False
-        for (number, key), value in list(self._notes.items()):
-            if number in self.ids:  # else it goes with `add`
-                self.storage.set_trial_user_attr(self.ids[number], key, value)
-                del self._notes[number, key]
-        # last, for an epoch is known by its score: cut off here, what is noted of it is decided again
-        while self._scores:
-            number, epoch, score = self._scores[0]
-            self.storage.set_trial_intermediate_value(self.ids[number], epoch, score)
-            del self._scores[0]
+        with self._noted():
+            return True
+
+    @contextmanager
+    def _noted(self) -> Iterator[Connection]:
+        """A transaction that has written what is noted, and takes more; all of it is kept, or nothing."""
+        # a trial that is not there yet: its notes go with `add`
+        notes = {key: value for key, value in self._notes.items() if key[0] in self.ids}
+        scores = len(self._scores)
+        with self.storage.engine.begin() as connection:
+            rows.put_notes(connection, ((self.ids[n], key, value) for (n, key), value in notes.items()))
+            rows.put_scores(connection, ((self.ids[n], epoch, score) for n, epoch, score in self._scores))
+            yield connection
+        for written in notes:
+            del self._notes[written]
+        del self._scores[:scores]
         self._written = time.monotonic()
-        return True
 
     def close(self) -> None:
         """Write everything and let the connections go."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import optuna
 import pytest
+import sqlalchemy
 from test_controller import RULES, Workers, make, outcomes, row, suggest
 
 from search.controller import Controller, Rule
@@ -84,18 +85,16 @@ class DriverDiedError(Exception):
 def test_a_search_killed_at_any_write_goes_on_with_whole_reports(record, path, rule, writes) -> None:
     left = iter(range(writes))
 
-    def dying(name: str) -> Any:
-        write = getattr(record._disk.storage, name)
+    def one(*_: Any) -> None:
+        if next(left, None) is None:
+            raise DriverDiedError
 
-        def one(*arguments: Any) -> Any:
-            if next(left, None) is None:
-                raise DriverDiedError
-            return write(*arguments)
+    def statement(connection: Any, cursor: Any, text: str, *_: Any) -> None:
+        if text.startswith(("INSERT", "UPDATE")):
+            one()
 
-        return one
-
-    for name in ("set_trial_user_attr", "set_trial_intermediate_value", "set_trial_state_values"):
-        setattr(record._disk.storage, name, dying(name))
+    sqlalchemy.event.listen(record._disk.storage.engine, "before_cursor_execute", statement)
+    sqlalchemy.event.listen(record._disk.storage.engine, "commit", one)
     workers = Workers(make(rule, record=record), slots=3)
     with contextlib.suppress(DriverDiedError):
         while workers.step():
@@ -118,12 +117,17 @@ def test_notes_reach_the_disk_in_the_order_they_were_made(record) -> None:
     number, _ = record.ask(optuna.samplers.RandomSampler(), lambda trial: trial.suggest_float("x", 0, 1))
     record.begin(number, {})
     written = []
-    record._disk.storage.set_trial_user_attr = lambda _, key, value: written.append((key, value))
+
+    def statement(connection: Any, cursor: Any, text: str, rows: Any, *_: Any) -> None:
+        if text.startswith("INSERT INTO trial_user_attributes"):
+            written.extend(tuple(row[1:3]) for row in rows)
+
+    sqlalchemy.event.listen(record._disk.storage.engine, "before_cursor_execute", statement)
     record.note(number, {"gone_on": [1]})
     record.note(number, {"arrivals": 2})
     record.note(number, {"gone_on": [1, 3]})
     record.flush(force=True)
-    assert written == [("arrivals", 2), ("gone_on", [1, 3])]
+    assert written == [("arrivals", "2"), ("gone_on", "[1, 3]")]
 
 
 def ended(record: StudyRecord, scores: list[float]) -> Controller:

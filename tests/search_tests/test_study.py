@@ -1,4 +1,5 @@
 import math
+import sqlite3
 import subprocess
 import sys
 import warnings
@@ -76,6 +77,84 @@ def test_memory_and_disk_agree_for_every_outcome(stored, new_trial, tmp_path):
     assert on_disk.trials[-1].user_attrs["stints"] == 2
     assert on_disk.trials[0].value == on_disk.trials[0].intermediate_values[3] == 0.5
     assert math.isnan(on_disk.trials[2].intermediate_values[3])
+
+
+def test_times_are_read_from_disk_as_they_are_in_memory(stored, new_trial, tmp_path):
+    fill(stored, new_trial)
+    for here, there in zip(stored.trials(), load_study(tmp_path / "study.db").trials, strict=True):
+        assert there.datetime_start == here.datetime_start
+        assert (there.datetime_complete is None) == (here.datetime_complete is None)
+        if here.datetime_complete is not None:
+            assert there.datetime_complete == here.datetime_complete
+
+
+def test_what_optuna_writes_of_a_trial_is_what_is_written(new_database, tmp_path):
+    """Row by row, in a study of its own storage and in one of ours."""
+
+    def suggest(trial):
+        trial.suggest_float("rate", 1e-4, 1.0, log=True)
+        trial.suggest_float("share", 0.0, 1.0, step=0.25)
+        trial.suggest_int("depth", 1, 9, step=2)
+        trial.suggest_categorical("norm", ["batch", None, True, 3])
+
+    new_database(tmp_path / "ours.db")
+    new_database(tmp_path / "theirs.db")
+    record = StudyRecord("mine", "minimize", sqlite_url(tmp_path / "ours.db"))
+    theirs = open_storage(sqlite_url(tmp_path / "theirs.db"))
+    theirs_id = theirs.create_new_study([optuna.study.StudyDirection.MINIMIZE], "mine")
+    for number, (scores, outcome) in enumerate(
+        [
+            ({1: 0.5, 2: 0.25}, "complete"),
+            ({1: math.inf, 2: -math.inf, 3: math.nan}, "diverged"),
+            ({}, None),
+        ]
+    ):
+        assert record.ask(optuna.samplers.RandomSampler(seed=number), suggest)[0] == number
+        record.begin(number, {"config": {"a": [1, math.nan]}})
+        theirs.create_new_trial(theirs_id, template_trial=record.trial(number))
+        for epoch, score in scores.items():
+            record.report(number, epoch, score)
+            theirs.set_trial_intermediate_value(number + 1, epoch, score)
+        record.note(number, {"node": "here", "outcome": outcome})
+        for key, value in record.trial(number).user_attrs.items():
+            theirs.set_trial_user_attr(number + 1, key, value)
+        if outcome is not None:
+            record.tell(number, outcome, scores[2] if outcome == "complete" else None)
+            trial = record.trial(number)
+            for key, value in trial.system_attrs.items():
+                theirs.set_trial_system_attr(number + 1, key, value)
+            theirs.set_trial_state_values(number + 1, trial.state, trial.values)
+    record.close()
+    assert tables(tmp_path / "ours.db") == tables(tmp_path / "theirs.db")
+    theirs.engine.dispose()
+
+
+def tables(path):
+    """All rows of trials, without the moment of their end and the numbers of rows."""
+    names = ["trials", "trial_params", "trial_values", "trial_intermediate_values"]
+    names += ["trial_user_attributes", "trial_system_attributes"]
+    left_out = {"datetime_complete", "param_id", "trial_value_id", "trial_intermediate_value_id"}
+    left_out |= {"trial_user_attribute_id", "trial_system_attribute_id"}
+    with sqlite3.connect(path) as database:
+        database.row_factory = sqlite3.Row
+        found = {name: database.execute(f"SELECT * FROM {name}").fetchall() for name in names}
+    database.close()
+    return {
+        name: sorted(str({k: v for k, v in dict(row).items() if k not in left_out}) for row in rows)
+        for name, rows in found.items()
+    }
+
+
+def test_what_many_trials_report_is_one_commit(stored, new_trial):
+    for _ in range(10):
+        new_trial(stored, {"lr": 0.5}, {1: 0.25})
+    commits = []
+    sqlalchemy.event.listen(stored._disk.storage.engine, "commit", commits.append)
+    for number in range(10):
+        stored.report(number, 2, 0.5)
+        stored.note(number, {"seconds": 2.0})
+    stored.flush(force=True)
+    assert len(commits) == 1
 
 
 def test_only_diverged_and_infeasible_trials_break_a_constraint(stored, new_trial, tmp_path):
