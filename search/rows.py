@@ -30,8 +30,9 @@ def insert_trial(connection: Connection, study_id: int, trial: FrozenTrial) -> i
         "datetime_start": _stored_time(trial.datetime_start),
         "datetime_complete": _stored_time(trial.datetime_complete),
     }
-    made = connection.execute(_insert(rows.TrialModel), head)
-    (trial_id,) = made.inserted_primary_key
+    key = connection.execute(_insert(rows.TrialModel), head).inserted_primary_key
+    assert key is not None
+    trial_id = int(key[0])
     params = [
         {
             "trial_id": trial_id,
@@ -47,7 +48,7 @@ def insert_trial(connection: Connection, study_id: int, trial: FrozenTrial) -> i
     put_marks(connection, ((trial_id, key, value) for key, value in trial.system_attrs.items()))
     put_scores(connection, ((trial_id, step, score) for step, score in trial.intermediate_values.items()))
     _insert_value(connection, trial_id, trial.values)
-    return int(trial_id)
+    return trial_id
 
 
 def put_notes(connection: Connection, notes: Iterable[tuple[int, str, Any]]) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
 
 from trainables.config import ModelConfig, Task
 from trainables.models.pretrained import PretrainedConfig
@@ -16,8 +17,28 @@ def build_on_meta(config: ModelConfig, task: Task) -> nn.Module:
     """The network with shapes but without values: no memory is allocated, no random number drawn."""
     import torch
 
-    with torch.device("meta"), torch.random.fork_rng(devices=()):
-        return config.build(task)
+    state = torch.get_rng_state()  # a network of a user's own may draw numbers elsewhere
+    try:
+        with _shapes():
+            return config.build(task)
+    finally:
+        torch.set_rng_state(state)
+
+
+def _shapes() -> AbstractContextManager[object]:
+    """All tensors are on the meta device, and nothing fills them: that was half the time of building."""
+    import torch
+    from torch.utils._device import DeviceContext
+
+    fills = {name for name in dir(torch.nn.init) if name.endswith("_") and not name.startswith("_")}
+
+    class Shapes(DeviceContext):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if getattr(func, "__name__", "") in fills:
+                return args[0] if args else kwargs["tensor"]
+            return super().__torch_function__(func, types, args, kwargs)
+
+    return Shapes(torch.device("meta"))
 
 
 def count_parameters(config: ModelConfig, task: Task) -> int:
