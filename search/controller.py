@@ -131,21 +131,24 @@ class Controller:
         new = self._new_trial() if self._more_trials() else None
         return None if new is None else self._give_out(new)
 
-    def prepare(self) -> None:
-        """Propose the next new trial now, while nobody waits for it, from all that is known now.
+    def prepare(self, count: int = 1) -> int:
+        """Propose the next new trial now, while nobody waits for it, from all that is known now; with `count`
+        those after it too, where the sampler can. Returns how many that were.
 
-        It enters the study only when `next_work` gives it out.
+        They enter the study only when `next_work` gives them out.
         """
         if self._baselines or not self._more_trials():
-            return
+            return 0
         sampler = self._sampler(self.asked)
-        if getattr(sampler, "proposes_ahead", False):
-            self._ahead = ProposedAhead(sampler, self.record.study, self.asked, self.epochs)
+        if not getattr(sampler, "proposes_ahead", False):
+            return 0
+        self._ahead = ProposedAhead(sampler, self.record.study, self.asked, self.epochs, count=count)
+        return len(self._ahead.numbers)
 
     @property
     def prepared_at(self) -> int | None:
         """How many epochs were known when the next trial was proposed; None where none is."""
-        return self._ahead.epochs if self._ahead is not None and self._ahead.number == self.asked else None
+        return self._ahead.epochs if self._ahead is not None and self.asked in self._ahead.numbers else None
 
     def observe(self, number: int, facts: Mapping[str, Any], seconds: Mapping[str, float]) -> None:
         """Take note of what an engine sees of a running stint: facts, and seconds by kind to be added."""
@@ -327,11 +330,11 @@ class Controller:
                 return None  # the last one that is known may not be trained
             number = self.asked
             baseline = self._baselines.pop(0) if self._baselines else None
-            sampler = self._sampler(number)
             ahead = self._ahead if self.prepared_at is not None and baseline is None else None
-            asked, config = self.record.ask(ahead or sampler, self._try_suggest, baseline)
+            sampler = ahead or self._sampler(number)
+            asked, config = self.record.ask(sampler, self._try_suggest, baseline)
             assert asked == number
-            self.asked, self._ahead = self.asked + 1, None
+            self.asked += 1
             reason, facts = self._judged(config)
             start = self._start(sampler, number) if baseline is None else 0
             told = self._about.get(baseline[0], {}) if baseline is not None else {}

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
+from search.ahead import Lookahead
 from search.budgets import Budgets, UsedUp
 from search.controller import Controller, Work
 from search.local_ray import RayTrial, ray, tune
@@ -33,8 +34,6 @@ from trainables.weights import NO_WEIGHTS, Weights
 
 StopReason = Literal["finished", "interrupted"] | UsedUp
 MOST_PENDING = 100_000
-AHEAD_SECONDS = 1.0
-"""Least time between two proposals made ahead of need, the later from newer scores."""
 
 
 class Engine:
@@ -67,7 +66,7 @@ class Engine:
         self.on_lost = on_lost
         self.on_step, self.on_end = on_step, on_end
         self.stop_requested = threading.Event()
-        self._prepared = (-1, 0.0)  # for which trial a proposal was last made ahead, and when
+        self.ahead = Lookahead(controller)
         self.failure: BaseException | None = None
         self.work: dict[str, Work] = {}  # by Ray's trial id, while the stint lasts
         self.ray_trials: dict[str, RayTrial] = {}
@@ -122,15 +121,7 @@ class Engine:
     def step(self) -> None:
         """What is done again and again while trials train."""
         self.on_step()
-        # with one slot a proposal waits for the score before it: nothing may depend on who was faster
-        room = self.room()
-        if room > 1 and len(self.work) >= room:
-            known, now = self.controller.prepared_at, time.monotonic()
-            trial, when = self._prepared
-            stale = known is not None and known < self.controller.epochs and now - when > AHEAD_SECONDS
-            if trial != self.controller.asked or stale:
-                self.controller.prepare()
-                self._prepared = (self.controller.asked, now)
+        self.ahead.idle(len(self.work), self.room())
 
     def next_stint(self, ray_id: str) -> Stint | Literal["none", "finished"]:
         """What a free slot does next."""
@@ -138,9 +129,11 @@ class Engine:
             return "finished"
         if not self.work:
             self.step()  # where nothing runs, Tune waits for this to give it something and calls nothing else
-        if len(self.work) >= self.room():
+        running, room = len(self.work), self.room()
+        if running >= room:
             # nothing is given out, but what is over is over, also on a cluster that has lost its nodes
             return "finished" if self.controller.finished else "none"
+        self.ahead.needed(running, room)
         work = self.controller.next_work()
         if work is None:
             return "finished" if self.controller.finished else "none"

@@ -30,6 +30,8 @@ NOISE = 0.02
 """Median variance of the noise before data, where values have variance 1."""
 NOISE_SPREAD = 1.5
 LEAST_NOISE = 1e-4
+LEAST_VARIANCE = 1e-12
+"""Of what is predicted, where rounding would leave none."""
 STEPS = 30
 """Most steps in the search for the hyperparameters: more change proposals no longer."""
 _ROOT5 = math.sqrt(5.0)
@@ -104,12 +106,22 @@ class GaussianProcess:
 
     def predict(self, points: Floats) -> tuple[Floats, Floats]:
         """Posterior mean and standard deviation, without noise, at points (m, columns): (m,) each."""
+        mean, explained = self.project(points)
+        return mean, np.sqrt(np.maximum(1.0 - (explained**2).sum(axis=1), LEAST_VARIANCE))
+
+    def project(self, points: Floats) -> tuple[Floats, Floats]:
+        """Posterior mean at points (m, columns), and rows (m, n) whose products the values explain of the
+        correlation of any two of them.
+        """
         if self._inverse_factor is None:
             # asked for thousands of points, one inverse and products are quicker than solving for each
             self._inverse_factor = solve_triangular(self._factor, np.eye(len(self._factor)), lower=True)
         cross = matern52(squared_distances(self._scaled(points), self._points))
-        explained = ((cross @ self._inverse_factor.T) ** 2).sum(axis=1)
-        return cross @ self._weights, np.sqrt(np.maximum(1.0 - explained, 1e-12))
+        return cross @ self._weights, cross @ self._inverse_factor.T
+
+    def correlation(self, left: Floats, right: Floats) -> Floats:
+        """Prior correlation of points (n, columns) with others (m, columns): (n, m)."""
+        return matern52(squared_distances(self._scaled(left), self._scaled(right)))
 
     def _scaled(self, points: Floats) -> Floats:
         return points / self.kernel.lengthscales[self.groups]

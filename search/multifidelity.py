@@ -19,12 +19,13 @@ from typing import Any
 
 import numpy as np
 import optuna
-from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 from threadpoolctl import ThreadpoolController
 
+from search.believer import Believer, choose
+from search.candidates import around, drawn, first_new
 from search.encoding import Bools, Floats
 from search.gaussian_process import GaussianProcess, expected_improvement, fit
 from search.observations import Observations
@@ -45,14 +46,11 @@ BEST, OTHERS = 75, 75
 MOST_PENDING = 100
 """Most trials without a value that count as pending, the latest."""
 RANDOM_CANDIDATES = 1500
-LOCAL_CANDIDATES = 600
 REFINEMENTS = 2
 CENTRES = 10
 """Configurations around which local candidates are drawn."""
 WIDTH = 0.15
 """Standard deviation of local candidates at first, of a range of 1; a third of it at each refinement."""
-MOVED = 8
-"""Parameters that a local candidate changes, on average."""
 
 
 class MultifidelitySampler(optuna.samplers.BaseSampler):
@@ -86,28 +84,40 @@ class MultifidelitySampler(optuna.samplers.BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """A value for every parameter of `search_space`, also for those that will not be asked for."""
+        return self.sample_several(study, trial.number, search_space, 1)[0]
+
+    def sample_several(
+        self, study: optuna.Study, number: int, search_space: dict[str, BaseDistribution], count: int
+    ) -> list[dict[str, Any]]:
+        """Proposals for trial `number` and those after it from one model: up to `count`, at least one."""
         if not search_space:
-            return {}
-        rng = np.random.default_rng(derive_seed(self.seed, "proposal", trial.number))
+            return [{}]
+        rng = np.random.default_rng(derive_seed(self.seed, "proposal", number))
         with self._lock, _one_thread():
             seen = self._observe(study)
             sign = 1.0 if study.direction == StudyDirection.MAXIMIZE else -1.0
-            values = seen.space.values(_propose(seen, sign, rng))
+            proposed = [seen.space.values(units) for units in _propose(seen, sign, rng, count)]
         # in another thread, a trial may just have been asked for a parameter that was unknown until then
-        return {name: value for name, value in values.items() if name in search_space}
+        return [
+            {name: value for name, value in values.items() if name in search_space} for values in proposed
+        ]
 
     def starting_rung(self, study: optuna.Study, number: int, levels: Sequence[int]) -> int:
         """The level, one of `levels` (epochs, rising), up to which trial `number` trains undecided.
 
         See `search.trust`.
         """
+        return self.starting_rungs(study, [number], levels)[0]
+
+    def starting_rungs(self, study: optuna.Study, numbers: Sequence[int], levels: Sequence[int]) -> list[int]:
+        """The same of several trials, from what is known now."""
         with self._lock:
             values = self._observe(study).values
             counts = [len(values.get(level, {})) for level in levels]
             trusts = [trust(values, level, ENOUGH) for level in levels]
         weights = np.array(start_weights(levels, counts, trusts, ENOUGH))
-        rng = np.random.default_rng(derive_seed(self.seed, "start", number))
-        return levels[int(rng.choice(len(levels), p=weights / weights.sum()))]
+        draws = [np.random.default_rng(derive_seed(self.seed, "start", number)) for number in numbers]
+        return [levels[int(rng.choice(len(levels), p=weights / weights.sum()))] for rng in draws]
 
     def sample_independent(
         self,
@@ -139,13 +149,13 @@ def _one_thread() -> AbstractContextManager[object]:
     return limit
 
 
-def _propose(seen: Observations, sign: float, rng: np.random.Generator) -> Floats:
-    """Places in [0, 1] of the next configuration: (parameters,)."""
+def _propose(seen: Observations, sign: float, rng: np.random.Generator, count: int) -> list[Floats]:
+    """Places in [0, 1] of the next configurations, (parameters,) each: up to `count`, at least one."""
     models = (_model(seen, step, sign, rng) for step in _steps(seen, rng))
     model = next((model for model in models if model is not None), None)
     if model is None:
-        units, active = _drawn(seen, rng.random((100, len(seen.space.names))))
-        return _first_new(seen, units, active)
+        units, active = drawn(seen, rng.random((100 * count, len(seen.space.names))))
+        return first_new(seen, units, active, count)
     process, best, centres = model
 
     def improvement(units: Floats, active: Bools) -> Floats:
@@ -153,15 +163,18 @@ def _propose(seen: Observations, sign: float, rng: np.random.Generator) -> Float
         return expected_improvement(mean, deviation, best)
 
     random = rng.random((RANDOM_CANDIDATES, len(seen.space.names)))
-    units, active = _drawn(seen, np.vstack([random, _around(seen, centres, WIDTH, rng)]))
+    units, active = drawn(seen, np.vstack([random, around(seen, centres, WIDTH, rng)]))
     gain = improvement(units, active)
     for refinement in range(1, REFINEMENTS + 1):
         centres = units[np.argsort(-gain, kind="stable")[:CENTRES]]
-        near, near_active = _drawn(seen, _around(seen, centres, WIDTH / 3**refinement, rng))
+        near, near_active = drawn(seen, around(seen, centres, WIDTH / 3**refinement, rng))
         gain = np.append(gain, improvement(near, near_active))
         units, active = np.vstack([units, near]), np.vstack([active, near_active])
+    if count > 1:
+        believer = Believer(process, seen.space.encode(units, active), best, count)
+        return choose(believer, seen, units, active, count)
     order = np.argsort(-gain, kind="stable")
-    return _first_new(seen, units[order], active[order])
+    return first_new(seen, units[order], active[order], count)
 
 
 def _steps(seen: Observations, rng: np.random.Generator) -> list[float]:
@@ -228,34 +241,3 @@ def standardized(values: Floats) -> Floats:
         scaled = np.maximum(scaled, middle - tail)
     spread = float(scaled.std())
     return (scaled - scaled.mean()) / spread if spread > 1e-12 else np.zeros_like(values)
-
-
-def _drawn(seen: Observations, units: Floats) -> tuple[Floats, Bools]:
-    """Numbers in [0, 1] (n, parameters) as configurations: places of values that exist, and activity."""
-    units = seen.space.snap(units)
-    return units, seen.conditions().active(units)
-
-
-def _around(seen: Observations, centres: Floats, width: float, rng: np.random.Generator) -> Floats:
-    """Local candidates: each moves some parameters of one centre (n, parameters) by a normal step, or to
-    any choice where there is no order."""
-    space, count = seen.space, centres.shape[1]
-    base = centres[rng.integers(len(centres), size=LOCAL_CANDIDATES)]
-    moved: NDArray[np.bool_] = rng.random(base.shape) < min(1.0, MOVED / count)
-    moved[np.arange(len(base)), rng.integers(count, size=len(base))] = True
-    stepped = base + rng.normal(size=base.shape) * np.maximum(width, space.finest)
-    stepped = 1.0 - np.abs(1.0 - np.abs(stepped))  # reflected, or candidates would pile up at the borders
-    fresh = np.where(space.unordered, rng.random(base.shape), stepped)
-    candidates: Floats = np.where(moved, fresh, base).clip(0.0, 1.0)
-    return candidates
-
-
-def _first_new(seen: Observations, units: Floats, active: Bools) -> Floats:
-    """The first configuration that no trial has; the very first where all are known."""
-    for place, is_active in zip(units, active, strict=True):
-        if not seen.is_known(place, is_active):
-            break
-    else:
-        place = units[0]
-    chosen: Floats = place
-    return chosen

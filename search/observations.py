@@ -37,7 +37,8 @@ class Observations:
         self._units: Floats = np.zeros((0, 0))
         self._active: Bools = np.zeros((0, 0), dtype=bool)
         self._order: list[str] = []
-        self._known: set[bytes] = set()
+        self.known: set[bytes] = set()
+        """The `key` of each configuration that a trial has."""
         self._conditions: tuple[int, UnionSpace, Conditions] | None = None
 
     def update(self, trials: Sequence[FrozenTrial]) -> None:
@@ -71,9 +72,10 @@ class Observations:
         """Configurations of these trials as places in [0, 1]: (trials, parameters)."""
         return self._units[list(numbers)]
 
-    def is_known(self, units: Floats, active: Bools) -> bool:
-        """Whether a trial has this configuration, shape (parameters,) each."""
-        return _key(units, active) in self._known
+    @staticmethod
+    def key(units: Floats, active: Bools) -> bytes:
+        """What tells this configuration from others, shape (parameters,) each."""
+        return np.where(active, np.round(units, 9), -1.0).tobytes()
 
     def conditions(self) -> Conditions:
         """Which parameters a configuration has, learnt from the first trials, most of them.
@@ -129,7 +131,7 @@ class Observations:
         self.space = UnionSpace(kept, conditional)
         self._units = np.zeros((0, len(kept)))
         self._active = np.zeros((0, len(kept)), dtype=bool)
-        self._known = set()
+        self.known = set()
 
     def _write_rows(self, trials: Sequence[FrozenTrial]) -> None:
         short = len(self._trials) - len(self._units)
@@ -142,8 +144,4 @@ class Observations:
             units, active = self.space.row(trial.params)
             self._units[trial.number], self._active[trial.number] = units, active
             if trial.params:
-                self._known.add(_key(units, active))
-
-
-def _key(units: Floats, active: Bools) -> bytes:
-    return np.where(active, np.round(units, 9), -1.0).tobytes()
+                self.known.add(self.key(units, active))
