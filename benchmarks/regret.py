@@ -18,19 +18,24 @@ NOTHING_YET = 1.0
 """Regret of a search that has no score: that of the median configuration."""
 
 
-def regret_over_time(rows: pd.DataFrame, task: Task, unit: Scale, budget: float) -> Floats:
-    """Normalized regret at each of SHARES of `budget` seconds; `rows` as `search.simulate` gives them.
+def leads(rows: pd.DataFrame, task: Task, unit: Scale) -> tuple[Floats, Floats]:
+    """When each new best was seen, and its normalized regret; `rows` as `search.simulate` gives them.
 
-    Of what has been trained until then the epoch that looked best is judged by its true score.
+    The epoch that looked best is judged by its true score.
     """
     finite = rows[np.isfinite(rows["value"])]
     best: Floats = finite["value"].cummax().to_numpy(float)
-    leads = np.flatnonzero(np.diff(best, prepend=-np.inf) > 0)  # where each new best was seen
-    times = finite["time"].to_numpy(float)[leads]
+    places = np.flatnonzero(np.diff(best, prepend=-np.inf) > 0)
     regrets = [
         unit.regret(float(task.truth(params)[0][epoch - 1]))
-        for params, epoch in zip(finite["params"].iloc[leads], finite["epoch"].iloc[leads], strict=True)
+        for params, epoch in zip(finite["params"].iloc[places], finite["epoch"].iloc[places], strict=True)
     ]
+    return finite["time"].to_numpy(float)[places], np.array(regrets)
+
+
+def regret_over_time(rows: pd.DataFrame, task: Task, unit: Scale, budget: float) -> Floats:
+    """Normalized regret at each of SHARES of `budget` seconds, of what has been trained until then."""
+    times, regrets = leads(rows, task, unit)
     place = np.searchsorted(times, SHARES * budget * (1 + 1e-9), side="right")
     return np.array([NOTHING_YET, *regrets])[place]
 
