@@ -109,8 +109,8 @@ def event_milliseconds(workers: int, events: int = 200) -> float:
 
     with local_ray(Slots(count=1, cpus=1, gpus=0)):
         manager = RayActorManager(FixedResourceManager())
-        never = ray.remote(num_cpus=0, resources={"absent": 1})(time.sleep)
-        waiting = [never.remote(0) for _ in range(workers)]
+        never: Any = ray.remote(num_cpus=0, resources={"absent": 1})(lambda: None)
+        waiting = [never.remote() for _ in range(workers)]
         manager._actor_task_events.track_futures(waiting)
         took = []
         for _ in range(events):
