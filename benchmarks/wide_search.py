@@ -101,7 +101,7 @@ def speedups(
     )
     table = frame.pivot_table(index="case", columns="slots", values="took", aggfunc="first")
     reached = np.isfinite(table)
-    everywhere = table.loc[reached.all(axis=1)]
+    everywhere = table.where(reached).dropna()
     sooner = everywhere.rdiv(everywhere[widths[0]], axis=0)
     return pd.DataFrame(
         {
