@@ -9,19 +9,17 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import optuna
 
 from search import restore
-from search.ahead import ProposedAhead
 from search.ladder import Ladder, Rule
+from search.new_trials import NewTrials
 from search.rungs import Rung
 from search.settings import UsageError
 from search.study import UNSCORED, Outcome, StudyRecord
-from search.work import ChoosesStart, LiveTrial, Plan, State, Work
-from spaces import fixed_trial
+from search.work import LiveTrial, Plan, State, Work
 
 __all__ = ["Controller", "LiveTrial", "Plan", "Rule", "State", "Work"]
 
@@ -30,13 +28,6 @@ LOST_WORKERS = 3
 """Workers that a trial may bring down by itself."""
 LOST_NODES = 10
 """Nodes that may be lost under a trial in a row, without one epoch between: it may be what ends them."""
-
-
-@dataclass(frozen=True)
-class _Unusable:
-    """In place of a configuration, why there is none."""
-
-    reason: str
 
 
 class Controller:
@@ -59,12 +50,19 @@ class Controller:
         about: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         self.record, self.plan = record, plan
-        self._suggest, self._sampler = suggest, sampler
-        self._limit, self._about = limit or (lambda config: (None, {})), about or {}
         self.ladder = Ladder(plan.min_epochs, plan.max_epochs, plan.reduction_factor, plan.rule)
         self._sign = 1.0 if record.study.direction == optuna.study.StudyDirection.MAXIMIZE else -1.0
         saved = restore.read(record.trials(), self.ladder, self._sign)
-        self._baselines = [item for item in (baselines or {}).items() if item[0] not in saved.baselines]
+        self._new_trials = NewTrials(
+            record,
+            plan,
+            self.ladder,
+            suggest=suggest,
+            sampler=sampler,
+            limit=limit or (lambda config: (None, {})),
+            known={name: it for name, it in (baselines or {}).items() if name not in saved.baselines},
+            about=about or {},
+        )
         self.asked = saved.asked
         """The number of the next trial."""
         self.imported = saved.imported
@@ -85,7 +83,6 @@ class Controller:
         self._interrupted: dict[int, None] = {}  # a set that keeps its order
         self._waiting = 0
         self._arrivals = saved.arrivals
-        self._ahead: ProposedAhead | None = None
         for trial in saved.unfinished:
             self._take_up(trial)
 
@@ -109,7 +106,7 @@ class Controller:
         if self.plan.trials is None and not self.plan.known_only:
             return None
         new = (
-            len(self._baselines)
+            self._new_trials.known
             if self.plan.known_only
             else (self.plan.trials or 0) - (self.asked - self.imported - self.outcomes["infeasible"])
         )
@@ -137,18 +134,12 @@ class Controller:
 
         They enter the study only when `next_work` gives them out.
         """
-        if self._baselines or not self._more_trials():
-            return 0
-        sampler = self._sampler(self.asked)
-        if not getattr(sampler, "proposes_ahead", False):
-            return 0
-        self._ahead = ProposedAhead(sampler, self.record.study, self.asked, self.epochs, count=count)
-        return len(self._ahead.numbers)
+        return self._new_trials.prepare(self.asked, self.epochs, count) if self._more_trials() else 0
 
     @property
     def prepared_at(self) -> int | None:
         """How many epochs were known when the next trial was proposed; None where none is."""
-        return self._ahead.epochs if self._ahead is not None and self.asked in self._ahead.numbers else None
+        return self._new_trials.prepared_at(self.asked)
 
     def observe(self, number: int, facts: Mapping[str, Any], seconds: Mapping[str, float]) -> None:
         """Take note of what an engine sees of a running stint: facts, and seconds by kind to be added."""
@@ -289,20 +280,20 @@ class Controller:
 
     def _more_trials(self) -> bool:
         if self.plan.known_only:
-            return bool(self._baselines)
+            return self._new_trials.known > 0
         if self.plan.trials is None:
             return True
         return self.asked - self.imported - self.outcomes["infeasible"] < self.plan.trials
 
     def _take_up(self, trial: optuna.trial.FrozenTrial) -> None:
         """A trial that an earlier search left without an outcome."""
-        config = self._try_suggest(fixed_trial(trial.params))
+        config = self._new_trials.config_of(trial.params)
         number, epochs = trial.number, trial.last_step or 0
         self.live[number] = restore.live_trial(trial, config)
         self._become(number, "interrupted")
-        reason, _ = self._judged(config) if not epochs else (None, {})
-        if reason is not None:  # it was cut off before that was written down
-            self.ended(number, infeasible=reason)
+        refused, _ = self._new_trials.judged(config) if not epochs else (None, {})
+        if refused is not None:  # it was cut off before that was written down
+            self.ended(number, infeasible=refused)
             return
         rung = self.ladder.at(epochs) if epochs >= self.live[number].start else None
         if restore.diverged(trial):  # it was cut off before that was written down
@@ -324,54 +315,24 @@ class Controller:
             self._decide(number, rung)
 
     def _new_trial(self) -> int | None:
-        reason: str | None = None
+        refused: str | None = None
         for _ in range(INFEASIBLE_IN_A_ROW):
             if not self._more_trials():
                 return None  # the last one that is known may not be trained
-            number = self.asked
-            baseline = self._baselines.pop(0) if self._baselines else None
-            ahead = self._ahead if self.prepared_at is not None and baseline is None else None
-            sampler = ahead or self._sampler(number)
-            asked, config = self.record.ask(sampler, self._try_suggest, baseline)
-            assert asked == number
+            number, new = self.asked, self._new_trials.ask(self.asked)
             self.asked += 1
-            reason, facts = self._judged(config)
-            start = self._start(sampler, number) if baseline is None else 0
-            told = self._about.get(baseline[0], {}) if baseline is not None else {}
-            self.record.begin(number, {**facts, **told, **({"start": start} if start else {})})
-            if baseline is not None:
+            if new.known:
                 self.baselines.append(number)
-            self.live[number] = LiveTrial(config, start=start)
+            self.live[number] = LiveTrial(new.config, start=new.start)
             self._become(number, "interrupted")
-            if reason is None:
+            refused = new.refused
+            if refused is None:
                 return number
-            self.ended(number, infeasible=reason)
+            self.ended(number, infeasible=refused)
         raise UsageError(
-            f"{INFEASIBLE_IN_A_ROW} proposals in a row may not be trained, the last one because {reason}: "
+            f"{INFEASIBLE_IN_A_ROW} proposals in a row may not be trained, the last one because {refused}: "
             "raise the limit or narrow the space"
         )
-
-    def _try_suggest(self, trial: optuna.Trial) -> Any:
-        try:
-            return self._suggest(trial)
-        except Exception as error:  # a user's space may raise anything, for one configuration in many
-            return _Unusable(f"the space raised {error!r:.300}")
-
-    def _judged(self, config: Any) -> tuple[str | None, Mapping[str, Any]]:
-        """Why a configuration must not be trained, or None, and facts about it."""
-        if isinstance(config, _Unusable):
-            return config.reason, {}
-        try:
-            return self._limit(config)
-        except Exception as error:  # so may a network
-            return f"the network cannot be built: {error!r:.300}", {}
-
-    def _start(self, sampler: optuna.samplers.BaseSampler, number: int) -> int:
-        """Level of the first rung that decides about a new trial: the lowest, or what its sampler says."""
-        if not isinstance(sampler, ChoosesStart) or self.plan.rule == "none":
-            return 0
-        start = sampler.starting_rung(self.record.study, number, self.ladder.levels)
-        return 0 if start == self.plan.min_epochs else start
 
     def _give_out(self, number: int) -> Work:
         trial = self.live[number]

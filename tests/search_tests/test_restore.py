@@ -180,7 +180,7 @@ def test_a_network_that_cannot_be_built_is_infeasible_and_says_why() -> None:
 def test_a_sampler_that_ends_studies_itself_does_not_end_the_search(record) -> None:
     grid = optuna.samplers.GridSampler({"x": [0.25, 0.75], "family": ["a"]}, seed=0)
     controller = make("stop", record=record, trials=3, max_epochs=1)
-    controller._sampler = lambda number: grid
+    controller._new_trials._sampler = lambda number: grid
     Workers(controller, slots=1).run()
     assert SimpleNamespace(**controller.outcomes).complete == 3
 
