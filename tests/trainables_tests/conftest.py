@@ -1,5 +1,8 @@
+import gc
 import io
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +13,7 @@ from trainables.config import AugmentConfig, OptimizerConfig, Task, TrialConfig
 from trainables.data import Dataset, Part
 from trainables.device import DeviceData, place
 from trainables.models.cnn import CnnConfig
+from trainables.stint import Stint
 
 CLASSES = 3
 SIZE = 8
@@ -97,3 +101,52 @@ def _through_a_file(state: dict[str, Any]) -> dict[str, Any]:
 def through_a_file() -> Callable[[dict[str, Any]], dict[str, Any]]:
     """Writes a training's state and reads it again, as a checkpoint does."""
     return _through_a_file
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "trials" / "00007"
+
+
+@pytest.fixture
+def order(make_config: Callable[..., TrialConfig], task: Task, folder: Path) -> Callable[..., Stint]:
+    """The first stint of a trial with rungs at 1 and 2, changed field by field."""
+    first = Stint(
+        trial=7,
+        stint=0,
+        config=make_config(averaging="ema", model={"widths": ((4,),)}),
+        task=task,
+        seed=11,
+        known_epochs=0,
+        checkpoint_epochs=(1, 2, 4),
+        checkpoint_seconds=1e9,
+        folder=folder,
+        identity="mine",
+        precision="fp32",
+    )
+    return lambda **changes: replace(first, **changes)
+
+
+@pytest.fixture
+def worker(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[Stint], Any]]:
+    """Starts workers in this process, as Ray would in another one, and ends them after the test."""
+    monkeypatch.setattr("ray.tune.trainable.trainable.DEFAULT_STORAGE_PATH", str(tmp_path / "ray"))
+    workers: list[Any] = []
+
+    from trainables.trainable import Trainable  # it loads Ray
+
+    class WithData(Trainable):
+        def setup(self, config: dict[str, Any]) -> None:
+            super().setup(config, data=dataset, device="cpu", threads=1, gpus=0.0)
+
+    def start(stint: Stint) -> Any:
+        workers.append(WithData({"stint": stint}))
+        return workers[-1]
+
+    gc.freeze()  # or each collection looks through all that other tests have imported
+    yield start
+    for one in workers:
+        one.stop()
+    gc.unfreeze()

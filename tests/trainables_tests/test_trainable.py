@@ -1,24 +1,17 @@
 import gc
 import math
-import os
-import signal
-import struct
 import threading
 import weakref
-from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tensorboardX.proto.event_pb2 import Event
-from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
+from stint_results import rows, steps
 
 from trainables import checkpoint
 from trainables import trainable as trainable_module
-from trainables.config import OptimizerConfig, Task, TrialConfig
-from trainables.data import Dataset
+from trainables.config import OptimizerConfig, TrialConfig
 from trainables.models.pretrained import PretrainedConfig
 from trainables.models.pretrained_network import PretrainedNetwork, build_backbone
 from trainables.stint import Stint
@@ -26,66 +19,9 @@ from trainables.trainable import Trainable, WorkerUsedUpError
 from trainables.training import Training
 from trainables.weights import Weights
 
-CLOCK = ("seconds", "validation_seconds", "images_per_second")
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "trials" / "00007"
-
-
-@pytest.fixture
-def order(make_config: Callable[..., TrialConfig], task: Task, folder: Path) -> Callable[..., Stint]:
-    """The first stint of a trial with rungs at 1 and 2, changed field by field."""
-    first = Stint(
-        trial=7,
-        stint=0,
-        config=make_config(averaging="ema", model={"widths": ((4,),)}),
-        task=task,
-        seed=11,
-        known_epochs=0,
-        checkpoint_epochs=(1, 2, 4),
-        checkpoint_seconds=1e9,
-        folder=folder,
-        identity="mine",
-        precision="fp32",
-    )
-    return lambda **changes: replace(first, **changes)
-
-
-@pytest.fixture
-def worker(dataset: Dataset, tmp_path: Path, monkeypatch) -> Iterator[Callable[[Stint], Trainable]]:
-    """Starts workers in this process, as Ray would in another one, and ends them after the test."""
-    monkeypatch.setattr("ray.tune.trainable.trainable.DEFAULT_STORAGE_PATH", str(tmp_path / "ray"))
-    workers: list[Trainable] = []
-
-    class WithData(Trainable):
-        def setup(self, config: dict[str, Any]) -> None:
-            super().setup(config, data=dataset, device="cpu", threads=1, gpus=0.0)
-
-    def start(stint: Stint) -> Trainable:
-        workers.append(WithData({"stint": stint}))
-        return workers[-1]
-
-    gc.freeze()  # or each collection looks through all that other tests have imported
-    yield start
-    for one in workers:
-        one.stop()
-    gc.unfreeze()
-
-
-def rows(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """All reports without the clock's part."""
-    return [{n: v for n, v in row.items() if n not in CLOCK} for r in results for row in r["reports"]]
-
 
 def epochs(results: list[dict[str, Any]]) -> list[int]:
     return [row["epoch"] for row in rows(results)]
-
-
-def steps(worker: Trainable, count: int) -> list[dict[str, Any]]:
-    """Results of `count` steps, as Ray's driver gets them."""
-    return [worker.train() for _ in range(count)]
 
 
 def saved_epoch(folder: Path) -> int | None:
@@ -339,82 +275,6 @@ def test_a_full_disk_is_told_and_is_no_exception_of_the_trial(worker, order, fol
 # ---- TensorBoard
 
 
-def all_events(folder: Path) -> list[Event]:
-    """What the event files of a folder hold, read as TensorBoard does."""
-    found = []
-    for path in sorted(folder.glob("events.out.tfevents.*")):
-        content, start = path.read_bytes(), 0
-        while start < len(content):
-            (length,) = struct.unpack_from("<Q", content, start)  # a record: length, check, event, check
-            found.append(Event.FromString(content[start + 12 : start + 12 + length]))
-            start += 12 + length + 4
-    return found
-
-
-def events(folder: Path) -> list[tuple[str, int, float]]:
-    """Name, step and value of every scalar."""
-    return [
-        (value.tag, event.step, value.simple_value)
-        for event in all_events(folder)
-        for value in event.summary.value
-        if not value.HasField("metadata")
-    ]
-
-
-def hparams(folder: Path) -> list[tuple[int, str, HParamsPluginData]]:
-    """Step, name and content of what is there for TensorBoard's HParams tab."""
-    return [
-        (event.step, value.tag, HParamsPluginData.FromString(value.metadata.plugin_data.content))
-        for event in all_events(folder)
-        for value in event.summary.value
-        if value.metadata.plugin_data.plugin_name == "hparams"
-    ]
-
-
-def test_parameters_of_the_space_can_be_read_in_tensorboard(worker, order, folder):
-    worker(order(params={"rate": 0.5, "norm": "batch", "flip": True, "crop": 4})).train()
-    ((step, tag, content),) = hparams(folder)
-    assert (step, tag) == (0, "_hparams_/session_start_info")
-    info = content.session_start_info
-    assert info.group_name == "trial 7"
-    found = {name: getattr(value, value.WhichOneof("kind")) for name, value in info.hparams.items()}
-    assert found == {"rate": 0.5, "norm": "batch", "flip": True, "crop": 4.0}
-
-
-def test_tensorboard_hears_of_the_end_after_the_last_epoch_only(worker, order, folder):
-    one = worker(order())
-    steps(one, 3)
-    assert len(hparams(folder)) == 1
-    one.train()
-    assert [tag for _, tag, _ in hparams(folder)][1:] == ["_hparams_/session_end_info"]
-
-
-def test_every_report_can_be_read_in_tensorboard_at_once(worker, order, folder):
-    one = worker(order())
-    wanted: list[tuple[str, int, Any]] = []
-    for epoch in (1, 2):
-        (row,) = one.train()["reports"]
-        wanted += [(name, epoch, pytest.approx(value)) for name, value in row.items() if name != "epoch"]
-        assert len(wanted) == 9 * epoch
-        assert events(folder) == wanted
-
-
-def test_next_stint_keeps_the_events_of_the_last(worker, order, folder):
-    for stint in range(3):  # all in the same second
-        one = worker(order(stint=stint, known_epochs=stint))
-        steps(one, 1)
-        one.stop()
-    losses = [step for name, step, _ in events(folder) if name == "val_loss"]
-    assert sorted(losses) == [1, 2, 3]
-
-
-def test_epochs_trained_again_replace_their_events(worker, order, folder):
-    steps(worker(order(checkpoint_epochs=(1,))), 3)
-    steps(worker(order(stint=1, known_epochs=3)), 1)
-    starts = [event.step for event in all_events(folder) if event.HasField("session_log")]
-    assert starts == [1, 2]  # TensorBoard drops what it knows of these steps and later ones
-
-
 # ---- pretrained networks
 
 
@@ -451,68 +311,4 @@ def test_trials_of_a_worker_share_weights_and_features(dataset, order, tmp_path,
     backbone = one.training.model.backbone.state_dict()
     assert all(torch.equal(backbone[name], torch.tensor(array)) for name, array in state.items())
     one.stop()
-
-
-@pytest.fixture
-def asked_to_leave() -> Iterator[list[int]]:
-    """The signals that reach what Ray does about SIGTERM, which here is nothing."""
-    reached: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, frame: reached.append(number))
-    yield reached
-    signal.signal(signal.SIGTERM, before)
-
-
-def test_a_worker_asked_to_leave_within_an_epoch_keeps_the_last_one(
-    worker, order, folder, asked_to_leave, monkeypatch
-):
-    undisturbed = worker(order(checkpoint_epochs=(4,), folder=folder / "other"))
-    wanted = rows([undisturbed.step() for _ in range(4)])
-    leaving = worker(order(checkpoint_epochs=(4,)))
-    first = [leaving.step(), leaving.step()]
-    assert checkpoint.load(folder) is None
-    forward = Training.run_epoch
-
-    def interrupted(self):
-        os.kill(os.getpid(), signal.SIGTERM)
-        return forward(self)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Training, "run_epoch", interrupted)
-        with pytest.raises(WorkerUsedUpError, match="asked to leave"):
-            leaving.step()
-    state = checkpoint.load(folder)
-    assert state is not None
-    assert state["training"]["epoch"] == 2
-    assert asked_to_leave == [], "the epoch was given up instead"
-    other = worker(order(stint=1, known_epochs=2, checkpoint_epochs=(4,)))
-    assert rows([*first, other.step(), other.step()]) == wanted
-
-
-def test_a_worker_asked_to_leave_between_epochs_keeps_the_last_one_and_goes(
-    worker, order, folder, asked_to_leave
-):
-    leaving = worker(order(checkpoint_epochs=(4,)))
-    leaving.step()
-    os.kill(os.getpid(), signal.SIGTERM)
-    state = checkpoint.load(folder)
-    assert state is not None
-    assert state["training"]["epoch"] == 1
-    assert asked_to_leave == [signal.SIGTERM]
-
-
-def test_a_worker_asked_to_leave_while_it_saves_leaves_when_that_is_done(
-    worker, order, folder, asked_to_leave, monkeypatch
-):
-    leaving = worker(order())
-    save = checkpoint.save
-
-    def interrupted(*arguments):
-        os.kill(os.getpid(), signal.SIGTERM)
-        save(*arguments)
-
-    monkeypatch.setattr(checkpoint, "save", interrupted)
-    with pytest.raises(WorkerUsedUpError, match="asked to leave"):
-        leaving.step()
-    state = checkpoint.load(folder)
-    assert state is not None
-    assert state["training"]["epoch"] == 1
+    gc.unfreeze()  # what a worker does about its imports

@@ -1,0 +1,77 @@
+"""A worker that is asked to leave, as where a spot machine is taken away."""
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+from stint_results import rows
+
+from trainables import checkpoint
+from trainables.trainable import WorkerUsedUpError
+from trainables.training import Training
+
+
+@pytest.fixture
+def asked_to_leave() -> Iterator[list[int]]:
+    """The signals that reach what Ray does about SIGTERM, which here is nothing."""
+    reached: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: reached.append(number))
+    yield reached
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_a_worker_asked_to_leave_within_an_epoch_keeps_the_last_one(
+    worker, order, folder, asked_to_leave, monkeypatch
+):
+    undisturbed = worker(order(checkpoint_epochs=(4,), folder=folder / "other"))
+    wanted = rows([undisturbed.step() for _ in range(4)])
+    leaving = worker(order(checkpoint_epochs=(4,)))
+    first = [leaving.step(), leaving.step()]
+    assert checkpoint.load(folder) is None
+    forward = Training.run_epoch
+
+    def interrupted(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return forward(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "run_epoch", interrupted)
+        with pytest.raises(WorkerUsedUpError, match="asked to leave"):
+            leaving.step()
+    state = checkpoint.load(folder)
+    assert state is not None
+    assert state["training"]["epoch"] == 2
+    assert asked_to_leave == [], "the epoch was given up instead"
+    other = worker(order(stint=1, known_epochs=2, checkpoint_epochs=(4,)))
+    assert rows([*first, other.step(), other.step()]) == wanted
+
+
+def test_a_worker_asked_to_leave_between_epochs_keeps_the_last_one_and_goes(
+    worker, order, folder, asked_to_leave
+):
+    leaving = worker(order(checkpoint_epochs=(4,)))
+    leaving.step()
+    os.kill(os.getpid(), signal.SIGTERM)
+    state = checkpoint.load(folder)
+    assert state is not None
+    assert state["training"]["epoch"] == 1
+    assert asked_to_leave == [signal.SIGTERM]
+
+
+def test_a_worker_asked_to_leave_while_it_saves_leaves_when_that_is_done(
+    worker, order, folder, asked_to_leave, monkeypatch
+):
+    leaving = worker(order())
+    save = checkpoint.save
+
+    def interrupted(*arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        save(*arguments)
+
+    monkeypatch.setattr(checkpoint, "save", interrupted)
+    with pytest.raises(WorkerUsedUpError, match="asked to leave"):
+        leaving.step()
+    state = checkpoint.load(folder)
+    assert state is not None
+    assert state["training"]["epoch"] == 1
