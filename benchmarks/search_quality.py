@@ -158,6 +158,8 @@ def main() -> None:
 
 def _simulated(cases: list[Case], processes: int, out: Path | None) -> pd.DataFrame:
     rows: list[Row] = []
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
     with (out or Path(os.devnull)).open("w", newline="") as file:
         for row in run(cases, processes):
             writer = csv.DictWriter(file, row.keys())

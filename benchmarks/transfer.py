@@ -47,6 +47,8 @@ class Setting:
     epochs: int
     images: int
     """Of each class that is learnt from few."""
+    pretraining_images: int | None = None
+    """Of each class to pretrain on, at most; None is all."""
     device: torch.device
 
 
@@ -131,7 +133,7 @@ def _accuracy(training: Training) -> float:
 def compare(dataset: Dataset, known: Sequence[int], setting: Setting, seeds: int) -> pd.DataFrame:
     """Accuracy by way (column) and seed (row) on the classes that are not `known`."""
     others = [label for label in range(len(dataset.class_names)) if label not in known]
-    weights = pretrain(only(dataset, known), setting)
+    weights = pretrain(only(dataset, known, setting.pretraining_images), setting)
     rows = []
     for seed in range(seeds):
         few = only(dataset, others, setting.images, seed)
@@ -148,6 +150,7 @@ def main() -> None:
     parser.add_argument("--dataset", default="digits")
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--known", type=int, default=5, help="classes to pretrain on, the first ones")
+    parser.add_argument("--pretraining-images", type=int, help="of each of them, at most; default: all")
     parser.add_argument("--images", type=int, default=5, help="of each other class")
     parser.add_argument("--pretraining-epochs", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=20)
@@ -163,6 +166,7 @@ def main() -> None:
         pretraining_epochs=chosen.pretraining_epochs,
         epochs=chosen.epochs,
         images=chosen.images,
+        pretraining_images=chosen.pretraining_images,
         device=device,
     )
     dataset = load_dataset(chosen.dataset, data_dir=chosen.data_dir)

@@ -46,9 +46,19 @@ class Cluster:
         self.kinds: list[NodeKind] = kinds_to_come()
         """Kinds of nodes that may still come."""
         self.look()
-        head = next((node.id for node in self._nodes.values() if node.head), "")
+        head = next((node for node in self._nodes.values() if node.head), None)
+        self._head_could_train = head is not None and head.machine.cpus > 0
+        if settings.head_trains and not self._head_could_train:
+            raise UsageError(
+                "--head-trains: the cluster's head was started without CPUs for trials; give it some (its "
+                "resources, or --num-cpus, in the cluster's file), or leave --head-trains out"
+            )
         slots = cluster_slots(settings, self._machines())
-        self.slots = slots if settings.head_trains else Slots(slots.count, slots.cpus, slots.gpus, head)
+        self.slots = (
+            slots
+            if settings.head_trains
+            else Slots(slots.count, slots.cpus, slots.gpus, head.id if head is not None else "")
+        )
         self._growth = Growth(self.slots)
 
     def _machines(self) -> list[Machine]:
@@ -193,7 +203,8 @@ class Cluster:
             self._checked.add(node)
 
     def _without_workers(self) -> str:
-        way = "" if self.settings.head_trains else "; --head-trains places trials on its head too"
+        on_head = self._head_could_train and not self.settings.head_trains
+        way = "; --head-trains places trials on its head too" if on_head else ""
         return (
             f"the cluster at --address {self.settings.address} has no node that trials may be placed on "
             f"({len(self._nodes)} alive), and none that it may start is known{way}"

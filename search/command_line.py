@@ -56,7 +56,7 @@ def parse(argv: Sequence[str], prog: str) -> Settings:
 
 def command_for(settings: Settings) -> str:
     """The command that asks for `settings`, without options that stand at their default."""
-    words = ["uv", "run", "python", "-m", "search.run"]
+    words = _program(settings.address)
     for name, default in defaults().items():
         value = getattr(settings, name)
         if value != default or name == "space":
@@ -64,9 +64,15 @@ def command_for(settings: Settings) -> str:
     return shlex.join(words)
 
 
-def resume_command(folder: Path | str) -> str:
-    """The command that goes on with the run in `folder`, or at that address."""
-    return f"uv run python -m search.run --resume {shlex.quote(str(folder))}"
+def resume_command(folder: Path | str, address: str = "local") -> str:
+    """The command that goes on with the run in `folder`, or at that address, on the Ray at `address`."""
+    words = [*_program(address), "--resume", str(folder)]
+    return shlex.join(words if address == "local" else [*words, "--address", address])
+
+
+def _program(address: str) -> list[str]:
+    """On a cluster's nodes the environment is active, and uv may not be at hand."""
+    return [*(("uv", "run") if address == "local" else ()), "python", "-m", "search.run"]
 
 
 def arguments_for(settings: Settings) -> list[str]:

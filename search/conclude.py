@@ -94,7 +94,10 @@ def conclude(results: Results, settings: Settings, console: Console) -> None:
     path = results.folder.location
     if results.stopped != "finished":
         console.print(
-            f"go on with        {resume_command(path)}", highlight=False, soft_wrap=True, markup=False
+            f"go on with        {resume_command(path, settings.address)}",
+            highlight=False,
+            soft_wrap=True,
+            markup=False,
         )
     command = json.loads(results.folder.settings.read_text(encoding="utf-8"))["command"]
     for text in (f"everything is in  {path}", f"repeat with       {command}"):

@@ -57,7 +57,8 @@ def to_resume(run: RunFolder | Path | str, say: Callable[[str], None] = print) -
         return run
     where = location_of(run, "--resume")
     if isinstance(where, Path):
-        return RunFolder(where)
+        where = where.expanduser()
+        return RunFolder(where if where.name not in ("", "..") else where.resolve())
     own = run_folder(*where.rsplit("/", 1))
     DriverLock(own).check_free()
     theirs = RunFolder(own.path.with_name(f".{own.path.name}.{os.getpid()}"), where)

@@ -12,22 +12,22 @@ from search.slots import Slots
 
 
 @contextmanager
-def early_ray(slots: Slots, *, dashboard: bool = False) -> Iterator[Callable[[], None]]:
+def early_ray(slots: Slots, *, dashboard: bool = False) -> Iterator[Callable[[], str]]:
     """`local_ray`, coming up in a thread of its own while the caller does something else.
 
-    Yields a function that returns when Ray is there, and raises UsageError where it does not start. A
-    thread, since importing Ray takes a second too; it lives until the end, since Ray ends with the thread
-    that started it.
+    Yields a function that returns when Ray is there, with what `local_ray` yields. It raises UsageError
+    where Ray does not start. A thread, since importing Ray takes a second too; it lives until the end, since
+    Ray ends with the thread that started it.
     """
-    up: Future[None] = Future()
+    up: Future[str] = Future()
     leave = threading.Event()
 
     def run() -> None:
         try:
             from search.local_ray import local_ray
 
-            with local_ray(slots, dashboard=dashboard):
-                up.set_result(None)
+            with local_ray(slots, dashboard=dashboard) as shown_at:
+                up.set_result(shown_at)
                 leave.wait()
         except BaseException as error:
             if up.done():

@@ -117,7 +117,7 @@ def _why(address: str, error: BaseException) -> str:
     if "ould not find" in text and "any running Ray" in text:
         return (
             "this machine is part of no Ray cluster. Start one with `ray up cluster.yaml` and run this there "
-            "with `ray exec`, or leave --address out"
+            "with `ray exec`, or leave --address out to search on this machine"
         )
     if isinstance(error, ConnectionError) and address != "auto":
         # something listens, and does not talk to us

@@ -58,7 +58,7 @@ def search(
     except StorageError as error:
         raise StorageError(
             f"{error}; the search has stopped and its record is whole: when that is put right, go on with "
-            f"`{resume_command(folder)}`"
+            f"`{resume_command(folder, prepared.settings.address)}`"
         ) from error
 
 

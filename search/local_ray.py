@@ -71,14 +71,16 @@ class_cache.ENV_VARS_TO_PROPAGATE.clear()
 
 
 @contextmanager
-def local_ray(slots: Slots, *, dashboard: bool = False) -> Iterator[None]:
+def local_ray(slots: Slots, *, dashboard: bool = False) -> Iterator[str]:
     """A Ray of our own on loopback, gone at the end with all it wrote; one that runs already is used.
+
+    Yields where its dashboard is, host:port; empty where there is none.
 
     A worker for each slot is started too. Ray ties its processes to the thread that calls this: they end
     with it, whatever ends it.
     """
     if ray.is_initialized():
-        yield
+        yield ""
         return
     # paths of sockets are limited to about 100 characters
     base = tempfile.gettempdir()
@@ -86,7 +88,7 @@ def local_ray(slots: Slots, *, dashboard: bool = False) -> Iterator[None]:
         base = "/tmp"  # noqa: S108  mkdtemp makes a new folder there that only this user may enter
     folder = tempfile.mkdtemp(prefix="search-", dir=base)
     try:
-        ray.init(
+        context = ray.init(
             address="local",
             num_cpus=slots.count * slots.cpus,
             num_gpus=None if slots.gpus else 0,
@@ -98,7 +100,7 @@ def local_ray(slots: Slots, *, dashboard: bool = False) -> Iterator[None]:
             _temp_dir=folder,
             _system_config={"num_workers_soft_limit": slots.count},
         )
-        yield
+        yield context.dashboard_url or ""
     finally:
         ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)

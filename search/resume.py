@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from search.results import RunFolder
-from search.settings import Settings, UsageError
+from search.settings import Settings, UsageError, defaults
 
 if TYPE_CHECKING:
     from search.preflight import Prepared
@@ -52,6 +52,8 @@ CHANGEABLE = frozenset(
 """Settings that a resume may change: budgets, resources, what is shown, and where a database is now; also
 where weights are, for their hash must be the same."""
 
+OF_A_SITTING = ("address", "wait_for", "wait_timeout", "head_trains", "dashboard")
+"""Settings that a resume does not take over: it may take place elsewhere."""
 HEARTBEAT_SECONDS = 10.0
 STALE_SECONDS = 60.0
 
@@ -70,7 +72,10 @@ def saved_document(folder: RunFolder, option: str = "--resume") -> dict[str, Any
 
 
 def saved_settings(folder: RunFolder) -> Settings:
-    """The settings of the run in `folder`, with the place it lies at now. Raises UsageError."""
+    """The settings of the run in `folder`, with the place it lies at now, for a sitting on this machine.
+
+    Raises UsageError.
+    """
     document = saved_document(folder)
     values = dict(document["settings"])
     known = {field.name for field in fields(Settings)}
@@ -79,6 +84,7 @@ def saved_settings(folder: RunFolder) -> Settings:
         raise UsageError(f"{folder.settings} was written by another version: unknown {', '.join(unknown)}")
     # the data set that was found then, not what `auto` might find today
     values |= {"dataset": document["dataset"], "name": folder.path.name, "storage": folder.storage}
+    values |= {name: defaults()[name] for name in OF_A_SITTING}
     return Settings(**values)
 
 

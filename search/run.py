@@ -82,7 +82,9 @@ def _search(settings: Settings, console: Console, *, resume: bool) -> Results:
             announce(prepared, console, cluster)
         from search.launch import search  # torch and more: not before everything else has been checked
 
-        ray_is_up()
+        dashboard = ray_is_up()
+        if dashboard and not settings.quiet:
+            console.print(f"look    http://{dashboard} has Ray's dashboard", highlight=False)
         results = search(prepared, console, resume=resume, cluster=cluster)
     conclude(results, settings, console)
     _write_report(results, console)
@@ -92,7 +94,7 @@ def _search(settings: Settings, console: Console, *, resume: bool) -> Results:
 @contextmanager
 def _ray_for(
     request: Request, console: Console
-) -> Iterator[tuple[Request, Callable[[], None], Cluster | None]]:
+) -> Iterator[tuple[Request, Callable[[], str], Cluster | None]]:
     """A Ray for the search: the request with its slots, what waits until Ray is there, and the cluster."""
     settings = request.settings
     if request.slots is not None:
@@ -109,7 +111,7 @@ def _ray_for(
             console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     with joined(settings, say) as cluster:
-        yield with_slots(request, cluster.slots), lambda: None, cluster
+        yield with_slots(request, cluster.slots), lambda: "", cluster
 
 
 def _write_report(results: Results, console: Console) -> None:

@@ -133,7 +133,8 @@ class ResourceSettings:
     retries: int = 1
     """How often a trial that raised an exception is tried again."""
     checkpoint_seconds: float = 300.0
-    """Longest training, in seconds, that a crash may cost; rungs write checkpoints besides."""
+    """Longest training, in seconds, that a crash may cost besides the epoch that is running; rungs write
+    checkpoints besides."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,9 +152,9 @@ class OutputSettings:
     top: int = 10
     """Trials in the tables; baselines are always there."""
     quiet: bool = False
-    """Print nothing but errors and the final table."""
+    """Print no progress: only what was found, and errors."""
     dashboard: bool = False
-    """Start Ray's dashboard, on loopback."""
+    """Start Ray's dashboard, on loopback, and say where."""
 
 
 GROUPS: tuple[type, ...] = (SearchSettings, DataSettings, ResourceSettings, OutputSettings)

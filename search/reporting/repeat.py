@@ -29,7 +29,10 @@ def commands(record: Record) -> list[tuple[str, Fact]]:
         ("go on with the search, or extend it", f"{run}run --resume {path}"),
     ]
     if not record.address or storage != "auto":  # a file in an object store is no database
-        found.append(("the study in optuna-dashboard", f"uvx optuna-dashboard {shlex.quote(study)}"))
+        # the driver that this project has, which is not Optuna's own choice
+        driver = "--with 'psycopg[binary]' " if study.startswith("postgresql") else ""
+        study = study.replace("postgresql://", "postgresql+psycopg://")
+        found.append(("the study in optuna-dashboard", f"uvx {driver}optuna-dashboard {shlex.quote(study)}"))
     if not record.address:
         found.append(("the learning curves in TensorBoard", f"uvx tensorboard --logdir {path}/trials"))
     return [(what, facts.text("command:" + what, command)) for what, command in found]

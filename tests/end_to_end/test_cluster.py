@@ -16,7 +16,7 @@ import psutil
 import pytest
 from test_command import searching
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 SMALL = ("--space=benchmarks.small_space", "--asha=none", "--device=cpu", "--no-confirm")
 
@@ -111,14 +111,30 @@ def cluster() -> Iterator[RealCluster]:
             folder.with_name(f"{folder.name}.log").unlink()
 
 
-@pytest.fixture
-def grown(cluster: RealCluster) -> Iterator[RealCluster]:
-    """With a node of two cores; whatever is there at the end is taken away."""
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ((), "has no node that trials may be placed on"),
+        (("--head-trains",), "the cluster's head was started without CPUs for trials"),
+    ],
+)
+def test_a_head_without_nodes_is_refused_where_none_may_come(
+    cluster: RealCluster, tmp_path: Path, options: tuple[str, ...], said: str
+) -> None:
+    command = [sys.executable, "-m", "search.run", *SMALL, "--address", cluster.address, *options]
+    done = subprocess.run(
+        [*command, "--storage", str(tmp_path)], capture_output=True, text=True, check=False, timeout=30
+    )
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
+@pytest.fixture(scope="module")
+def grown(cluster: RealCluster) -> RealCluster:
+    """With a node of two cores from here on."""
     cluster.add(cpus=2)
     cluster.wait(2)
-    yield cluster
-    cluster.shrink()
-    cluster.wait(1)
+    return cluster
 
 
 def test_a_search_that_is_interrupted_leaves_nothing_on_the_cluster(
@@ -161,16 +177,6 @@ def test_what_a_cluster_cannot_do_is_one_line_within_30_seconds(
     assert said in done.stderr
     assert [line for line in done.stderr.splitlines() if not line.startswith("waiting for")][1:] == []
     assert not list(tmp_path.iterdir())
-
-
-def test_a_head_without_nodes_is_refused_where_none_may_come(cluster: RealCluster, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "search.run", *SMALL, "--address", cluster.address]
-    done = subprocess.run(
-        [*command, "--storage", str(tmp_path)], capture_output=True, text=True, check=False, timeout=30
-    )
-    assert done.returncode == 2
-    assert "has no node that trials may be placed on" in done.stderr
-    assert "--head-trains" in done.stderr
 
 
 def test_nothing_at_the_address_is_said_at_once(tmp_path: Path) -> None:

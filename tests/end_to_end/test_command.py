@@ -16,6 +16,8 @@ import pandas as pd
 import psutil
 import pytest
 
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
+
 RUN = [sys.executable, "-m", "search.run", "--space", "cnn", "--dataset", "digits", "--max-params", "400000"]
 
 
@@ -91,7 +93,6 @@ def searching(*options: str, storage: Path) -> Iterator[Search]:
             search.process.communicate()
 
 
-@pytest.mark.slow
 def test_a_search_from_the_command_line(tmp_path: Path) -> None:
     options = ("--trials", "3", "--max-epochs", "2", "--confirm-top", "1", "--confirm-seeds", "1")
     with searching(*options, storage=tmp_path) as search:
@@ -131,7 +132,6 @@ def test_a_search_from_the_command_line(tmp_path: Path) -> None:
         assert search.left_over() == []
 
 
-@pytest.mark.slow
 def test_ctrl_c_stops_cleanly_and_keeps_what_there_is(tmp_path: Path) -> None:
     with searching("--trials", "50", "--max-epochs", "5", storage=tmp_path) as search:
         search.wait_for_epochs(3)
@@ -150,7 +150,6 @@ def test_ctrl_c_stops_cleanly_and_keeps_what_there_is(tmp_path: Path) -> None:
         assert search.left_over() == []
 
 
-@pytest.mark.slow
 def test_ctrl_c_twice_leaves_at_once_and_the_record_is_readable(tmp_path: Path) -> None:
     from search.results import Results
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.command_line import command_for, fail, parse
+from search.command_line import command_for, fail, parse, resume_command
 from search.settings import GROUPS, Settings, UsageError, defaults
 
 
@@ -233,9 +233,9 @@ def that_go_together(chosen: dict[str, Any]) -> dict[str, Any]:
 @given(st.fixed_dictionaries({}, optional=MANY).map(that_go_together))
 def test_command_for_settings_gives_them_back(chosen):
     asked = Settings(**chosen)
-    words = shlex.split(command_for(asked))
-    assert words[:5] == ["uv", "run", "python", "-m", "search.run"]
-    assert parse(words[5:], "prog") == asked
+    program, *words = re.split(r"(?<=search.run) ", command_for(asked), maxsplit=1)
+    assert program == ("uv run " if asked.address == "local" else "") + "python -m search.run"
+    assert parse(shlex.split(*words), "prog") == asked
 
 
 def test_round_trip_draws_every_setting():
@@ -246,6 +246,12 @@ def test_round_trip_draws_every_setting():
 def test_command_names_the_space_and_what_differs_alone():
     assert command_for(Settings()) == "uv run python -m search.run --space=cnn"
     assert command_for(Settings(trials=3, quiet=True)).endswith("--space=cnn --trials=3 --quiet")
+
+
+def test_run_of_a_cluster_goes_on_there_by_a_command_that_its_nodes_have():
+    assert resume_command("results/a b") == "uv run python -m search.run --resume 'results/a b'"
+    there = "python -m search.run --resume s3://bucket/first --address auto"
+    assert resume_command("s3://bucket/first", "auto") == there
 
 
 def test_failure_is_one_line_and_status_2(capsys):

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from search.copies import to_resume
 from search.database import sqlite_url
 from search.preflight import check_request, prepare
 from search.results import RunFolder, has_begun
@@ -37,6 +38,19 @@ def test_saved_settings_come_back_with_the_data_set_that_was_found(tmp_path: Pat
     asked = Settings(trials=7, max_epochs=3, name="first", storage=Path("elsewhere"), dataset="auto")
     folder = saved_run(tmp_path / "moved", asked)
     assert saved_settings(folder) == replace(asked, dataset="digits", name="moved", storage=tmp_path)
+
+
+def test_a_run_of_a_cluster_goes_on_on_this_machine_unless_another_place_is_asked_for(tmp_path: Path) -> None:
+    cluster = Settings(address="auto", wait_for="8gpu", wait_timeout="2h", head_trains=True)
+    folder = saved_run(tmp_path / "first", cluster)
+    assert saved_settings(folder) == Settings(dataset="digits", name="first", storage=tmp_path)
+    assert _changes(folder, ["--address", "auto"]) == {"address": "auto"}
+
+
+def test_a_run_is_found_from_within_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved_run(tmp_path / "first", Settings())
+    monkeypatch.chdir(tmp_path / "first")
+    assert saved_settings(to_resume(".")).name == "first"
 
 
 def test_budgets_resources_and_output_may_change() -> None:
