@@ -15,7 +15,6 @@ straight line. `batches`: what several proposals from one model cost in regret.
 from __future__ import annotations
 
 import argparse
-import os
 import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
@@ -86,7 +85,6 @@ def main() -> None:
     parser.add_argument("--regret", type=float, default=0.1, help="to be reached")
     parser.add_argument("--processes", type=int, default=2, help="simulations side by side")
     options = parser.parse_args()
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     parts, families, searches = (
         options.parts.split(","),
         options.families.split(","),

@@ -1,6 +1,8 @@
 """A thousand slots without a cluster: the engine's own calls in the order of Tune's loop, results made up.
 
-Everything of a driver but Ray is real: controller, proposals, the record on SQLite, orders for the workers.
+Controller, proposals, the record on SQLite and orders for the workers are real. Ray is left out, and so are
+the terminal, checkpoints and what is kept back for confirming, which get 2 % of a driver's time each. Time is
+CPU time of the process, so waits for the disk are not in it.
 """
 
 from __future__ import annotations

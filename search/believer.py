@@ -32,6 +32,7 @@ class Believer:
         self._explained: Floats = np.hstack([explained, np.zeros((len(points), most))])
         self._known = explained.shape[1]
         self._left = np.ones(len(points), dtype=bool)
+        self._gain: Floats | None = None
 
     def next(self) -> int | None:
         """The candidate of greatest expected improvement, by its place; None where none is left.
@@ -40,8 +41,9 @@ class Believer:
         """
         if not self._left.any():
             return None
-        gain = expected_improvement(self._mean, np.sqrt(self._variance), self._best)
-        return int(np.argmax(np.where(self._left, gain, -np.inf)))
+        if self._gain is None:
+            self._gain = expected_improvement(self._mean, np.sqrt(self._variance), self._best)
+        return int(np.argmax(np.where(self._left, self._gain, -np.inf)))
 
     def discard(self, place: int) -> None:
         """Do not choose this candidate."""
@@ -57,13 +59,15 @@ class Believer:
         self._known += 1
         self._variance = np.maximum(self._variance - covariance**2, LEAST_VARIANCE)
         self._best = max(self._best, float(self._mean[place]))
+        self._gain = None
 
 
 def choose(believer: Believer, seen: Observations, units: Floats, active: Bools, count: int) -> list[Floats]:
     """Up to `count` of the believer's candidates that no trial has, given as places in [0, 1] and activity
-    (m, parameters): (parameters,) each; one that is known where there is no other.
+    (m, parameters): (parameters,) each; where all are known, the best of them.
     """
     chosen: dict[bytes, Floats] = {}
+    first = believer.next()
     while len(chosen) < count and (place := believer.next()) is not None:
         key = seen.key(units[place], active[place])
         if key in seen.known or key in chosen:
@@ -71,4 +75,4 @@ def choose(believer: Believer, seen: Observations, units: Floats, active: Bools,
         else:
             believer.believe(place)
             chosen[key] = units[place]
-    return [*chosen.values()] or [units[0]]
+    return [*chosen.values()] or [units[first or 0]]

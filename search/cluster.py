@@ -14,7 +14,7 @@ from search import node_check
 from search.formats import parse_duration, parse_resources
 from search.growth import Growth
 from search.local_ray import NodeAffinitySchedulingStrategy, ray
-from search.nodes import Node, NodeKind, kinds_to_come, living_nodes
+from search.nodes import Node, NodeKind, kinds_asked_for, kinds_to_come, living_nodes
 from search.settings import Settings, UsageError
 from search.slots import Machine, Slots, cluster_slots
 
@@ -39,11 +39,12 @@ class Cluster:
         self._checked: set[str] = set()
         self._checks: dict[str, Any] = {}
         self._silent: set[str] = set()
+        self._began = False
         self._looked = 0.0
         storage = settings.storage
         self._storage = storage if isinstance(storage, str) else str(storage.resolve())
         self._own = node_check.look(self._storage, word)
-        self.kinds: list[NodeKind] = kinds_to_come()
+        self.kinds: list[NodeKind] = kinds_to_come() or kinds_asked_for(settings)
         """Kinds of nodes that may still come."""
         self.look()
         head = next((node for node in self._nodes.values() if node.head), None)
@@ -148,9 +149,12 @@ class Cluster:
             time.sleep(0.2)
         deadline = time.monotonic() + CHECK_SECONDS
         while self._checks and time.monotonic() < deadline:
+            if time.monotonic() - self._looked > LOOK_SECONDS:
+                self.look()  # one that goes owes no answer
             self._take_checks()
             time.sleep(0.05)
-        if self._checks:
+        self._began = True
+        if self._checks and not self._checked:
             hosts = ", ".join(self._nodes[node].host for node in self._checks)
             raise UsageError(f"no answer within {CHECK_SECONDS:.0f} s from {hosts}: look at `ray status`")
 
@@ -189,32 +193,44 @@ class Cluster:
             if answer not in ready:
                 continue
             del self._checks[node]
+            host = self._nodes[node].host
             try:
                 found = ray.get(answer)
             except ray.exceptions.RayError as error:
-                if node not in self._silent:
-                    self.say(f"node {self._nodes[node].host} does not answer: {one_line(error)}")
-                self._silent.add(node)
-                self._checks[node] = self._ask(self._nodes[node])
+                self._ask_again(node, f"node {host} does not answer: {one_line(error)}")
                 continue
-            wrong = misfit(self._nodes[node].host, str(self.settings.storage), self._own, found)
+            away = found["storage"] if self._began and "://" in self._storage else None
+            if away is not None:  # the store may be away for a while; the search waits for it, too
+                found["storage"] = None
+            wrong = misfit(host, str(self.settings.storage), self._own, found)
             if wrong is not None:
                 raise UsageError(wrong)
+            if away is not None:
+                self._ask_again(node, f"node {host} does not reach --storage yet: {away}")
+                continue
             self._checked.add(node)
 
+    def _ask_again(self, node: str, why: str) -> None:
+        if node not in self._silent:
+            self.say(why)
+        self._silent.add(node)
+        self._checks[node] = self._ask(self._nodes[node])
+
     def _without_workers(self) -> str:
+        """Why there is nothing to search on."""
         on_head = self._head_could_train and not self.settings.head_trains
         way = "; --head-trains places trials on its head too" if on_head else ""
         return (
             f"the cluster at --address {self.settings.address} has no node that trials may be placed on "
-            f"({len(self._nodes)} alive), and none that it may start is known{way}"
+            f"({len(self._nodes)} alive), and none that it may start is known{way}. Where nodes come when "
+            "trials wait, say what may come by --cpus-per-trial, --gpus-per-trial and --max-concurrent"
         )
 
 
 @contextmanager
 def shared_word(folder: Path | str) -> Iterator[str]:
-    """A word in the file `.shared` of a folder, which every node has to find there; gone at the end, with a
-    folder that was made for it and holds nothing else. Nothing is written to the address of an object store.
+    """A word that names a file in a folder, which every node has to find there; gone at the end, with the
+    folder where it was made for it and holds nothing else. Nothing is written to an object store.
     """
     word = secrets.token_hex(8)
     if isinstance(folder, str):
@@ -223,8 +239,8 @@ def shared_word(folder: Path | str) -> Iterator[str]:
     folder = folder.resolve()
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / ".shared"
-    file.write_text(word, encoding="utf-8")
+    file = folder / f".shared-{word}"
+    file.touch()
     try:
         yield word
     finally:

@@ -6,6 +6,7 @@ No Ray, no clock, no files: an engine asks `next_work()`, passes on what it hear
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -93,7 +94,14 @@ class Controller:
     def ranking(self, among: Iterable[int] | None = None) -> list[int]:
         """Trials with a score, best first; of equal ones the earlier first. `among` None is all of them."""
         scored = self.scores if among is None else [number for number in among if number in self.scores]
-        return sorted(scored, key=lambda number: (-self._sign * self.scores[number], number))
+        return sorted(scored, key=self._place)
+
+    def leading(self, count: int) -> list[int]:
+        """The first `count` of that ranking."""
+        return heapq.nsmallest(count, self.scores, key=self._place)
+
+    def _place(self, number: int) -> tuple[float, int]:
+        return -self._sign * self.scores[number], number
 
     @property
     def finished(self) -> bool:
@@ -146,8 +154,9 @@ class Controller:
         stint = self.live[number].stints[-1]
         spent = stint.get("seconds", {})
         stint["seconds"] = {kind: spent.get(kind, 0.0) + more for kind, more in seconds.items()}
-        stint.update(facts)
-        self.record.note(number, {**facts, "stints": self.live[number].stints})
+        new = {name: value for name, value in facts.items() if stint.get(name) != value}
+        stint.update(new)
+        self.record.note(number, {**new, "stints": self.live[number].stints})
 
     def observe_time(self, number: int, **moments: float) -> None:
         """Take note of when a running stint began (`begin`) or was last heard of (`end`), by the engine's

@@ -68,6 +68,7 @@ def to_resume(run: RunFolder | Path | str, say: Callable[[str], None] = print) -
         if _is_last_saved(own, theirs):
             say(f"going on with what this machine has of {where}, in {own.path}: it was the last to save it")
         else:
+            DriverLock(own).check_free()  # one may have begun meanwhile
             _replace(own, theirs)
     finally:
         shutil.rmtree(theirs.path, ignore_errors=True)
@@ -79,8 +80,8 @@ def _is_last_saved(own: RunFolder, theirs: RunFolder) -> bool:
     from search.mirror import saved_records
 
     try:
-        # another sitting has another number in there
-        if own.settings.read_bytes() != theirs.settings.read_bytes():
+        # where this machine has one more, it began to go on, and ended before the store could know
+        if own.drivers[: len(theirs.drivers)] != theirs.drivers:
             return False
         if not theirs.database.exists():
             return own.database.exists()
@@ -91,7 +92,11 @@ def _is_last_saved(own: RunFolder, theirs: RunFolder) -> bool:
 
 
 def _replace(own: RunFolder, theirs: RunFolder) -> None:
-    shutil.rmtree(own.path, ignore_errors=True)
+    """What this machine had is put aside, not away, until the next time."""
+    aside = own.path.with_name(f".{own.path.name}.before")
+    shutil.rmtree(aside, ignore_errors=True)
+    with suppress(FileNotFoundError):
+        own.path.rename(aside)
     theirs.path.rename(own.path)
 
 
@@ -168,6 +173,7 @@ def fetch(folder: RunFolder, parts: Sequence[str]) -> None:
         for part in parts:
             below = ((store / part).tree()) if part in store.folders() else []
             names += [f"{part}/{name}" for name in below if _is_kept(name)]
+        names = [name for name in names if ".." not in name.split("/")]  # a key may say so; none of ours does
         with ThreadPoolExecutor(AT_ONCE) as pool:
             list(pool.map(lambda name: _fetch_file(store, folder.path, name), names))
     except StorageError as error:

@@ -38,7 +38,7 @@ class Database:
         """A new study. Raises ValueError where one of this name is there already."""
         if url.startswith("sqlite"):
             _make_file(url)
-        storage = open_storage(url)
+        storage = open_storage(url, writes=True)
         if name in optuna.get_all_study_names(storage):
             raise ValueError(f"a study called {name!r} is there already: choose another --name")
         directions = [StudyDirection.MAXIMIZE if direction == "maximize" else StudyDirection.MINIMIZE]
@@ -47,7 +47,7 @@ class Database:
     @classmethod
     def open(cls, url: str, name: str | None = None) -> tuple[Database, str]:
         """An earlier study and its name; without `name` the only one. ValueError where there is none."""
-        storage = open_storage(url)
+        storage = open_storage(url, writes=True)
         name = _search_name(storage, url, name)
         return cls(storage, storage.get_study_id_from_name(name)), name
 
@@ -108,8 +108,10 @@ class Database:
         self.storage.engine.dispose()
 
 
-def open_storage(url: str) -> optuna.storages.RDBStorage:
-    """The database at `url`, made if it is not there; SQLite is set up for one writer and many readers."""
+def open_storage(url: str, *, writes: bool = False) -> optuna.storages.RDBStorage:
+    """The database at `url`, made if it is not there; SQLite is set up for the one that `writes`, beside many
+    readers.
+    """
     import sqlalchemy
 
     is_sqlite = url.startswith("sqlite")
@@ -119,17 +121,45 @@ def open_storage(url: str) -> optuna.storages.RDBStorage:
         arguments = {"pool_pre_ping": True, "connect_args": {"connect_timeout": CONNECT_SECONDS}}
         url = re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url)
     storage = optuna.storages.RDBStorage(url, engine_kwargs=arguments)
-    if is_sqlite:
+    if storage.get_head_version() != rows.SCHEMA:
+        raise ValueError(
+            f"Optuna {optuna.__version__} has tables of version {storage.get_head_version()}, and not of "
+            f"{rows.SCHEMA}, which is written here: install an Optuna that this project was tested with"
+        )
+    if is_sqlite and writes:
+        # a log makes a commit cheap, and readers never wait for the writer; a killed process loses nothing, a
+        # power cut at most the last commits. But its readers must be on this machine (sqlite.org/wal.html)
+        here = not on_network(Path(str(sqlalchemy.make_url(url).database)))
 
         @sqlalchemy.event.listens_for(storage.engine, "connect")
         def _set_up(connection: Any, _: Any) -> None:
-            # the log makes a commit cheap, and readers never wait for the writer; a killed process loses
-            # nothing, a power cut at most the last commits
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=NORMAL")
+            connection.execute(f"PRAGMA journal_mode={'WAL' if here else 'DELETE'}")
+            connection.execute(f"PRAGMA synchronous={'NORMAL' if here else 'FULL'}")
 
         storage.engine.dispose()  # connections made before this hook
     return storage
+
+
+def on_network(path: Path, mounts: Path = Path("/proc/self/mounts")) -> bool:
+    """Whether a file is, or would be, on a disk that other machines may see; False where nothing tells."""
+    try:
+        lines = mounts.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return False
+    kinds: dict[Path, str] = {}
+    for line in lines:
+        _, place, kind, *_ = line.split(" ")
+        kinds[Path(place.replace("\\040", " "))] = kind  # of two at one place, the later hides the earlier
+    path = path.resolve()
+    kind = next((kinds[place] for place in (path, *path.parents) if place in kinds), "")
+    return kind in _NETWORK or kind.startswith("fuse.")
+
+
+_NETWORK = (
+    *("nfs", "nfs4", "cifs", "smb3", "afs", "9p", "virtiofs"),
+    *("ceph", "glusterfs", "lustre", "gpfs", "beegfs", "orangefs", "ocfs2", "gfs2"),
+)
+"""File systems of networks and of clusters."""
 
 
 def _make_file(url: str) -> None:

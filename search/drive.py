@@ -135,13 +135,13 @@ class Driver:
 
         def on_step() -> None:
             nonlocal written
+            self.lock.beat()
             job.record.flush()
             if time.monotonic() - written >= SPENT_SECONDS:
                 self.note_spent()
                 self.mirror.check()
                 job.on_second()
                 written = time.monotonic()
-            self.lock.beat()
             if self.cluster is not None:
                 self.cluster.follow(job.controller.demand)
             progress.update()

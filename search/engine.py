@@ -34,6 +34,8 @@ from trainables.weights import NO_WEIGHTS, Weights
 
 StopReason = Literal["finished", "interrupted"] | UsedUp
 MOST_PENDING = 100_000
+COUNT_SECONDS = 0.5
+"""Time between two counts of the trials that hold GPUs."""
 
 
 class Engine:
@@ -67,6 +69,7 @@ class Engine:
         self.on_step, self.on_end = on_step, on_end
         self.stop_requested = threading.Event()
         self.ahead = Lookahead(controller)
+        self._training, self._counted = 0, 0.0
         self.failure: BaseException | None = None
         self.work: dict[str, Work] = {}  # by Ray's trial id, while the stint lasts
         self.ray_trials: dict[str, RayTrial] = {}
@@ -114,7 +117,12 @@ class Engine:
 
     def should_stop(self) -> bool:
         """Whether to end now, whatever runs."""
-        self.budgets.tick(time.monotonic(), self.slots.gpus * len(self.work))
+        now = time.monotonic()
+        self.budgets.tick(now, self.slots.gpus * self._training)
+        if self.slots.gpus and now - self._counted > COUNT_SECONDS:
+            # a stint that waits for a place holds no GPU
+            running = (trial.status == RayTrial.RUNNING for trial in self.ray_trials.values())
+            self._training, self._counted = sum(running), now
         used_up = self.budgets.used_up(self.controller.epochs) is not None
         return used_up or self.stop_requested.is_set() or self.failure is not None
 

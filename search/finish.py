@@ -36,7 +36,7 @@ def keep_for_finish(driver: Driver, controller: Controller) -> None:
     if budgets.seconds is None and budgets.gpu_seconds is None:
         return
     # a few more than are needed, for some may be alike
-    scored = [driver.search.trial(number) for number in controller.ranking()[: 2 * asked.top]]
+    scored = [driver.search.trial(number) for number in controller.leading(2 * asked.top)]
     known = [driver.search.trial(number) for number in controller.baselines]
     seconds = None if budgets.seconds is None else MOST_SHARE * budgets.seconds
     gpu_seconds = None if budgets.gpu_seconds is None else MOST_SHARE * budgets.gpu_seconds

@@ -21,10 +21,13 @@ if TYPE_CHECKING:
     from trainables.place import Folder
 
 KEEP_BEST = 3
+SPARE = 20
+"""Places of a rung, beyond twice those that go on, within which a trial keeps its checkpoints."""
 
 
 class CheckpointKeeper:
-    """Deletes the checkpoints of trials that have ended and are not among the best few of those.
+    """Deletes the checkpoints of trials that have ended and are not among the best few of those, and of those
+    that wait at a rung too far down to go on.
 
     When it is made, also those that an earlier driver left because it was killed.
     """
@@ -38,10 +41,12 @@ class CheckpointKeeper:
     ) -> None:
         """`drop` deletes the checkpoints in a trial's folder, now or later."""
         self.folder, self.controller, self.count, self.drop = folder, controller, count, drop
+        there = {int(name) for name in checkpoint.holders(folder.trial(0).parent) if name.isdecimal()}
         ended = [number for number in range(controller.asked) if number not in controller.live]
         self.kept = controller.ranking(ended)[: self.count]
-        for dropped in set(ended) - set(self.kept):
+        for dropped in (there - controller.live.keys()) - set(self.kept):
             self.drop(folder.trial(dropped))
+        self._without = {(n, trial.epochs) for n, trial in controller.live.items() if n not in there}
 
     def ended(self, number: int) -> None:
         """Take note that a trial has ended."""
@@ -49,6 +54,21 @@ class CheckpointKeeper:
         self.kept = self.controller.ranking(candidates)[: self.count]
         for dropped in set(candidates) - set(self.kept):
             self.drop(self.folder.trial(dropped))
+
+    def out_of_reach(self) -> None:
+        """Delete checkpoints of trials that wait and have many better ones before them.
+
+        A search without end would fill any disk with them. One that goes on all the same trains anew.
+        """
+        ladder = self.controller.ladder
+        for rung in ladder.rungs[:-1]:
+            for number in rung.ranked_below(2 * len(rung.scores) // ladder.reduction_factor + SPARE):
+                trial = self.controller.live.get(number)
+                if trial is None or trial.state != "waiting" or trial.epochs != rung.level:
+                    continue
+                if (number, rung.level) not in self._without:
+                    self._without.add((number, rung.level))
+                    self.drop(self.folder.trial(number))
 
 
 def keep_best_model(prepared: Prepared, results: Results) -> None:

@@ -15,6 +15,7 @@ from search.final import PLAN
 from search.finish import finish, keep_for_finish
 from search.kept import KEEP_BEST, CheckpointKeeper, keep_best_model
 from search.mirror import Mirror
+from search.paced import Paced
 from search.preflight import Prepared
 from search.record import search_record
 from search.results import Results, make_folder, write_settings, write_tables
@@ -116,13 +117,21 @@ def _drive_search(driver: Driver, controller: Controller) -> StopReason:
     keeper = CheckpointKeeper(folder, controller, max(KEEP_BEST, settings.confirm_top), driver.mirror.drop)
     if controller.finished:
         return "finished"
-    looked_at = -1
+    looked_at, look, tidy = -1, Paced(least=0.0), Paced(least=60.0)
 
     def keep() -> None:
         nonlocal looked_at
         if settings.confirm and looked_at != controller.epochs:
             looked_at = controller.epochs
             keep_for_finish(driver, controller)
+
+    def each_second() -> None:
+        if look.due():
+            with look:
+                keep()
+        if tidy.due():
+            with tidy:
+                keeper.out_of_reach()
 
     keep()
     used_up = driver.budgets.used_up(controller.epochs)
@@ -145,7 +154,7 @@ def _drive_search(driver: Driver, controller: Controller) -> StopReason:
             seed=lambda number: derive_seed(settings.seed, "trial", number),
             folder=folder.trial,
             on_end=keeper.ended,
-            on_second=keep,
+            on_second=each_second,
         )
     )
 

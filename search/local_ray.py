@@ -6,8 +6,9 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from search.object_store import store_bytes
 from search.slots import Slots
@@ -41,6 +42,7 @@ import ray
 from ray import tune
 from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 from ray._private.state import state as cluster_state
+from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial as RayTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
@@ -68,6 +70,24 @@ __all__ = [
 # of cloud credentials: then none of those that Ray started beforehand would do
 class_cache.DEFAULT_ENV_VARS.clear()
 class_cache.ENV_VARS_TO_PROPAGATE.clear()
+
+
+def _as_lost_worker(handle: Callable[..., None]) -> Callable[..., None]:
+    """Tune knows of actors that died and of exceptions in tasks; anything else, such as what Ray's memory
+    monitor leaves of a worker, would end its loop, and with it the search.
+    """
+
+    def handled(self: RayActorManager, *, exception: Exception, **about: Any) -> None:
+        known = (ray.exceptions.RayActorError, ray.exceptions.RayTaskError)
+        if isinstance(exception, ray.exceptions.RayError) and not isinstance(exception, known):
+            exception = ray.exceptions.RayActorError(error_msg=str(exception))
+        handle(self, exception=exception, **about)
+
+    return handled
+
+
+for _name in ("_actor_task_failed", "_actor_start_failed"):
+    setattr(RayActorManager, _name, _as_lost_worker(getattr(RayActorManager, _name)))
 
 
 @contextmanager

@@ -58,6 +58,7 @@ class Mirror:
         """
         if self.folder.address:
             self._save(PATIENCE_SECONDS)
+            self.check()
             self._thread = threading.Thread(target=self._run, name="mirror", daemon=True)
             self._thread.start()
 
@@ -94,18 +95,21 @@ class Mirror:
         except StorageError as error:
             raise StorageError(f"{error} (this machine has everything in {self.folder.path})") from error
         with suppress(StorageError):
-            while self._drops:
-                self._drop_some()
+            while self._drops and not self._superseded:
+                self._drop_some(len(self._drops))
 
     def _run(self) -> None:
+        began = time.monotonic()
         while not self._leave.is_set():
-            self._wake.wait(0.0 if self._drops else SAVE_SECONDS)
+            self._wake.wait(0.0 if self._drops else max(0.0, SAVE_SECONDS - (time.monotonic() - began)))
             self._wake.clear()
             began = time.monotonic()
             try:
+                due = len(self._drops)  # of trials whose end this copy of the record has
                 self._save(SHORT_PATIENCE)
-                self._drop_some()
-            except StorageError as error:
+                if not self._superseded:
+                    self._drop_some(due)
+            except Exception as error:  # the disk may be full, the database locked: tried again, too
                 if self._failing_since is None:
                     self.say(f"{error}; the search goes on, and what is new is kept in {self.folder.path}")
                     self._failing_since = began
@@ -127,17 +131,17 @@ class Mirror:
             self._record = record
 
     def _taken_over(self, store: RemotePlace) -> bool:
-        """Whether a later sitting has begun, of a driver that took this one for dead."""
+        """Whether a driver that took this one for dead goes on with the run, or one that began with it."""
         with suppress(FileNotFoundError, ValueError):
-            there = json.loads(store.read(self.folder.settings.name)).get("sitting", 0)
-            if there > self.folder.sitting:
+            there = json.loads(store.read(self.folder.settings.name)).get("drivers", [])
+            if self.folder.drivers[: len(there)] != there:
                 self._superseded = (
                     f"another driver goes on with {self.folder.address}, for this one had not been heard of"
                 )
         return bool(self._superseded)
 
-    def _drop_some(self) -> None:
-        for _ in range(min(DROPS_AT_ONCE, len(self._drops))):
+    def _drop_some(self, due: int) -> None:
+        for _ in range(min(DROPS_AT_ONCE, due)):
             checkpoint.remove(self._drops[0])
             self._drops.popleft()
 

@@ -10,9 +10,10 @@ from typing import Any
 def look(folder: str, word: str) -> dict[str, Any]:
     """Versions and code of this node, and what is wrong with the storage `folder`, or None.
 
-    `folder` is the address of an object store, or a path: then `word` is what the driver wrote into the
-    file `.shared` there.
+    `folder` is the address of an object store, or a path: then the driver has made a file there that is
+    named after `word`.
     """
+    import os
     import platform
     from importlib import metadata
     from pathlib import Path
@@ -37,13 +38,14 @@ def look(folder: str, word: str) -> dict[str, Any]:
         except Exception as error:  # also where it cannot be imported
             found["storage"] = str(error)
         return found
-    place = Path(folder)
+    shared = Path(folder) / f".shared-{word}"
     try:
-        if (place / ".shared").read_text(encoding="utf-8") != word:
-            found["storage"] = "it is another folder there"
-        written = place / f".shared-{platform.node()}"
-        written.write_text(word, encoding="utf-8")
+        shared.stat()
+        written = shared.with_name(f"{shared.name}-{platform.node()}-{os.getpid()}")
+        written.touch()
         written.unlink()
+    except FileNotFoundError:
+        found["storage"] = "it is another folder there, or none"
     except OSError as error:
         found["storage"] = error.strerror or repr(error)
     return found

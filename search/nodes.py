@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from search.local_ray import cluster_state, ray
+from search.settings import Settings
 from search.slots import Machine
 
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
@@ -68,6 +70,16 @@ def kinds_to_come(bootstrap: Path = BOOTSTRAP) -> list[NodeKind]:
     except (OSError, ValueError, yaml.YAMLError):
         return []
     return _kinds_in(document) if isinstance(document, dict) else []
+
+
+def kinds_asked_for(settings: Settings) -> list[NodeKind]:
+    """What the settings say of nodes that may come, where nothing else does: a slot each, as many as trials
+    may run side by side. Empty unless they say all of it.
+    """
+    cpus, gpus, most = settings.cpus_per_trial, settings.gpus_per_trial, settings.max_concurrent
+    if cpus == "auto" or gpus == "auto" or most == "auto":
+        return []
+    return [NodeKind(Machine(cpus, math.ceil(gpus)), most)]
 
 
 def _kinds_in(document: dict[str, Any]) -> list[NodeKind]:

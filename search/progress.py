@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from search.formats import format_score, format_value
+from search.paced import Paced
 from search.rungs import expected_epochs
 from trainables.data import ProgressBar
 
@@ -75,7 +76,7 @@ class Progress:
         # what a resumed search had done before says nothing about how fast this one is
         self._epochs: deque[tuple[float, int]] = deque([(self.started, controller.epochs)])
         self._epochs_before = controller.epochs
-        self._next = 0.0
+        self._pace = Paced(least=LINE_SECONDS)
         self._live: Live | None = None
         self._last_line = ""
 
@@ -95,15 +96,14 @@ class Progress:
 
     def update(self) -> None:
         """Show the search as it stands; cheap to call often."""
-        now = time.monotonic()
-        if self.quiet or now < self._next:
+        if self.quiet or not self._pace.due():
             return
-        if self._live is not None:
-            self._next = now + REFRESH_SECONDS
-            self._live.update(view(self.snapshot(), self.metric), refresh=True)
-        else:
-            self._next = now + LINE_SECONDS
-            self._print_line()
+        self._pace.least = LINE_SECONDS if self._live is None else REFRESH_SECONDS
+        with self._pace:
+            if self._live is None:
+                self._print_line()
+            else:
+                self._live.update(view(self.snapshot(), self.metric), refresh=True)
 
     def say(self, text: str) -> None:
         """A line that stays on the screen; safe in a signal handler's place."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import secrets
 import shutil
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
@@ -58,12 +59,18 @@ class RunFolder:
         return RemotePlace(self.address)
 
     @property
-    def sitting(self) -> int:
-        """How many drivers worked on the run before the one that works on it, or worked on it last."""
+    def drivers(self) -> list[str]:
+        """A word for each driver that ever worked on the run, its own; the last one works on it now."""
         try:
-            return int(json.loads(self.settings.read_text(encoding="utf-8")).get("sitting", 0))
-        except (OSError, ValueError):
-            return 0
+            drivers: list[str] = json.loads(self.settings.read_text(encoding="utf-8"))["drivers"]
+        except (OSError, ValueError, KeyError):
+            return []
+        return drivers
+
+    @property
+    def sitting(self) -> int:
+        """How many drivers worked on the run before that one."""
+        return max(0, len(self.drivers) - 1)
 
     @property
     def database(self) -> Path:
@@ -176,7 +183,7 @@ def write_settings(prepared: Prepared, hashes: dict[str, str], folder: RunFolder
             "settings": prepared.settings.to_json(),
             "study": study_name(folder) or prepared.folder.path.name,
             # before any work is given out, so that no two drivers call a checkpoint the same
-            "sitting": folder.sitting + folder.settings.exists(),
+            "drivers": [*folder.drivers, secrets.token_hex(8)],
             "dataset": dataset.name,
             "note": dataset.note,
             "class_names": dataset.class_names,

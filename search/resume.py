@@ -9,6 +9,7 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from search.results import RunFolder
 from search.settings import Settings, UsageError, defaults
+from trainables.storage import StorageError
 
 if TYPE_CHECKING:
     from search.preflight import Prepared
@@ -165,6 +167,7 @@ class DriverLock:
         self.folder = folder
         self.path = folder.path / "driver.json"
         self._beat = 0.0
+        self._own = {"host": platform.node(), "pid": os.getpid(), "started": _started(os.getpid())}
 
     def take(self) -> None:
         """Hold the folder. Raises UsageError naming the driver that holds it, if one is alive."""
@@ -181,31 +184,44 @@ class DriverLock:
             )
 
     def beat(self) -> None:
-        """Show that this driver lives; cheap to call often."""
+        """Show that this driver lives; cheap to call often.
+
+        Raises StorageError where another driver has taken the folder: this one must write no more.
+        """
         now = time.monotonic()
         if self._beat and now - self._beat < HEARTBEAT_SECONDS:
             return
+        holder = self._read() if self._beat else None
+        if holder is not None and not self._is_ours(holder):
+            raise StorageError(
+                f"process {holder['pid']} on {holder['host']} goes on with {self.folder.location}, for this "
+                "one had not been heard of"
+            )
         self._beat = now
-        self.folder.write_json(
-            self.path.name,
-            {
-                "host": platform.node(),
-                "pid": os.getpid(),
-                "started": _started(os.getpid()),
-                "time": time.time(),
-            },
-        )
+        self.folder.write_json(self.path.name, {**self._own, "time": time.time()})
 
     def release(self) -> None:
         """Let the folder go."""
-        self.path.unlink(missing_ok=True)
+        holder = self._read()
+        if holder is None or self._is_ours(holder):
+            self.path.unlink(missing_ok=True)
 
-    def _holder(self) -> dict[str, Any] | None:
+    def _is_ours(self, holder: Mapping[str, Any]) -> bool:
+        return all(holder.get(name) == value for name, value in self._own.items())
+
+    def _read(self) -> dict[str, Any] | None:
         try:
             holder: dict[str, Any] = json.loads(self.path.read_text(encoding="utf-8"))
-            fresh = time.time() - float(holder["time"]) < STALE_SECONDS
-        except (OSError, ValueError, KeyError):
+            float(holder["time"]), holder["host"], int(holder["pid"])
+        except (OSError, ValueError, KeyError, TypeError):
             return None
+        return holder
+
+    def _holder(self) -> dict[str, Any] | None:
+        holder = self._read()
+        if holder is None:
+            return None
+        fresh = time.time() - float(holder["time"]) < STALE_SECONDS
         if holder["host"] != platform.node():
             return holder if fresh else None
         # on this host it can be seen; one that was suspended has no heartbeat and may go on

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 
+SCHEMA = "v3.2.0.a"
+"""The version of Optuna's tables that is written here."""
+
+
 def insert_trial(connection: Connection, study_id: int, trial: FrozenTrial) -> int:
     """Write a whole trial under its number; returns the database's own id of it."""
     rows = _models()
@@ -120,7 +124,7 @@ def _stored_time(moment: datetime | None) -> datetime | None:
 
 @cache
 def _models() -> Any:
-    """Optuna's tables. They change with its major version alone, which the project's requirements bound."""
+    """Optuna's tables, which `SCHEMA` is the version of."""
     from optuna.storages._rdb import models  # it loads SQLAlchemy
 
     return models

@@ -63,6 +63,10 @@ class Rung:
         """1 for the best; of equal scores the earlier arrival ranks higher."""
         return bisect_left(self._ranked, self._keys[trial]) + 1
 
+    def ranked_below(self, rank: int) -> list[int]:
+        """The trials that rank worse than that, in order."""
+        return [key[-1] for key in self._ranked[rank:]]
+
     def go_on(self, trial: int) -> None:
         """Note that a trial that arrived goes on past this rung."""
         self.gone_on.add(trial)

@@ -145,7 +145,7 @@ class OutputSettings:
     """Name of the run, its folder in --storage; auto is made of space, data set and time."""
     storage: str | Path = Path("results")
     """Folder that holds the run folders: on this machine, on a disk that all machines share, or in an object
-    store, s3://bucket/runs (also gs:// and abfss://; endpoint and credentials from the environment)."""
+    store, s3://bucket/runs (also gs://; endpoint and credentials from the environment)."""
     study_storage: str | Auto = "auto"
     """Database of the study; auto is a SQLite file in the run folder. A PostgreSQL server is named as
     postgresql://user@host/database, its password by PGPASSWORD or ~/.pgpass."""

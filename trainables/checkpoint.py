@@ -7,6 +7,7 @@ in an object store by one request: neither needs a manifest that says what is co
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import re
@@ -19,6 +20,9 @@ from typing import Any
 from trainables.config import Task, TrialConfig, to_json
 from trainables.place import Folder, Place, place_of
 from trainables.storage import StorageError
+
+_AWAY = (errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.ENOTCONN)
+"""What a shared disk says that is away, not damaged."""
 
 
 def identity(config: TrialConfig, task: Task, data: str, code: str) -> str:
@@ -57,7 +61,7 @@ def load(folder: Folder, identity: str | None = None) -> dict[str, Any] | None:
 
     Only tensors, numbers, strings and containers of them are read (`weights_only`). A file that cannot be
     read is passed over with a warning: training some epochs again is better than a trial that cannot go on.
-    Raises StorageError where an object store does not answer: what it has is not lost.
+    Raises StorageError where an object store or a shared disk does not answer: what it has is not lost.
     """
     import torch
 
@@ -67,9 +71,11 @@ def load(folder: Folder, identity: str | None = None) -> dict[str, Any] | None:
             with place.open(name) as file:
                 state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
             found = state["identity"]
-        except StorageError:
+        except (StorageError, MemoryError):
             raise
         except Exception as error:  # a damaged file can make torch raise nearly anything
+            if isinstance(error, OSError) and error.errno in _AWAY:
+                raise StorageError(f"{folder / name} cannot be read: {error.strerror}") from error
             warnings.warn(
                 f"{folder / name} is unreadable, so an older checkpoint counts: {error!r:.200}", stacklevel=2
             )
@@ -77,6 +83,13 @@ def load(folder: Folder, identity: str | None = None) -> dict[str, Any] | None:
         if identity in (None, found):
             return state
     return None
+
+
+def holders(folder: Folder) -> set[str]:
+    """Names of the folders right below this one that hold a checkpoint."""
+    if isinstance(folder, Path):
+        return {path.parent.name for path in folder.glob("*/checkpoint-*")}
+    return {name.partition("/")[0] for name in folder.tree() if "/checkpoint-" in name}
 
 
 def remove(folder: Folder) -> None:

@@ -18,8 +18,9 @@ from urllib.parse import urlsplit, urlunsplit
 
 from trainables.storage import StorageError, writing
 
-SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss")
-"""Object stores that pyarrow knows, where a file comes into being by one request."""
+SCHEMES = ("s3", "gs", "gcs")
+"""Object stores that pyarrow knows, where a file is there whole or not at all. Azure's is none: pyarrow puts
+an empty file in the old one's place first."""
 CHECK_PATIENCE = 10.0
 """Seconds after which a place that does not answer is given up on before anything has begun."""
 
@@ -110,7 +111,7 @@ def location(text: str) -> Path | str:
     if "://" not in text:
         return Path(text)
     parts = urlsplit(text)
-    if "@" in parts.netloc and not parts.scheme.startswith("abfs"):
+    if "@" in parts.netloc:
         raise ValueError(
             "must hold no credentials, since settings and commands are written down: give them by "
             f"AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, but it is {parts.scheme}://...@{parts.hostname}"

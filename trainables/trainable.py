@@ -146,6 +146,8 @@ class Trainable(tune.Trainable):
             resident = fits(self.dataset, device, self.gpus)
             self.device_data = place(self.dataset, device, resident=resident)
         state = checkpoint.load(order.folder, order.identity)
+        if self.leaving:  # it may have taken that for a damaged file
+            raise WorkerUsedUpError(LEAVING)
         # a trial goes on in the precision it began with
         precision = choose_precision(
             order.precision if state is None else state["training"]["precision"],
@@ -224,7 +226,8 @@ class Trainable(tune.Trainable):
             return  # and leave when that is done
         if self.unsaved is not None and self.stint is not None:
             state, self.unsaved = self.unsaved, None
-            checkpoint.save(self.stint.folder, self.stint.stint, state)
+            with suppress(OSError):  # the disk may leave with the machine: the checkpoint before counts
+                checkpoint.save(self.stint.folder, self.stint.stint, state)
         if self.stepping:
             raise WorkerUsedUpError(LEAVING)
         self.ray_handler(number, frame)

@@ -108,6 +108,20 @@ def test_no_configuration_is_twice_in_a_batch_while_there_are_others() -> None:
     assert not tried & set(batch)
 
 
+def test_where_all_configurations_are_known_the_best_comes_again_and_soon() -> None:
+    small: dict[str, BaseDistribution] = {"x": IntDistribution(0, 9)}
+    study = optuna.create_study(direction="maximize", sampler=MultifidelitySampler(0))
+    for x in range(10):
+        value = {1: -((x - 3) ** 2), 3: -((x - 3) ** 2)}
+        study.add_trial(
+            create_trial(
+                state=TrialState.PRUNED, params={"x": x}, distributions=small, intermediate_values=value
+            )
+        )
+    (params,) = several(study, 16)
+    assert abs(params["x"] - 3) <= 1
+
+
 @pytest.mark.parametrize("trials", [1, 5])
 def test_without_enough_values_a_batch_is_drawn_at_random(trials: int) -> None:
     batch = several(study_of(trials), 10)

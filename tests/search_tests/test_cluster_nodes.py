@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from search import node_check
-from search.cluster import misfit
+from search.cluster import misfit, shared_word
 
 OWN = {"python": "3.11.7", "ray": "2.60.0", "torch": "2.15.0", "code": "abc", "storage": None}
 
@@ -33,11 +33,19 @@ def test_what_differs_is_named(changed: dict[str, Any], named: str) -> None:
 
 
 def test_a_folder_is_shared_where_the_drivers_word_is_found(tmp_path: Path) -> None:
-    (tmp_path / ".shared").write_text("word")
-    assert node_check.look(str(tmp_path), "word")["storage"] is None
-    assert node_check.look(str(tmp_path), "other word")["storage"] == "it is another folder there"
-    assert node_check.look(str(tmp_path / "none"), "word")["storage"] == "No such file or directory"
-    assert [path.name for path in tmp_path.iterdir()] == [".shared"]
+    with shared_word(tmp_path) as word:
+        assert node_check.look(str(tmp_path), word)["storage"] is None
+        for folder, asked in ((tmp_path, "another"), (tmp_path / "none", word)):
+            assert node_check.look(str(folder), asked)["storage"] == "it is another folder there, or none"
+        assert len(list(tmp_path.iterdir())) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_searches_that_share_a_folder_have_words_of_their_own(tmp_path: Path) -> None:
+    with shared_word(tmp_path) as word:
+        with shared_word(tmp_path) as other:
+            assert node_check.look(str(tmp_path), other)["storage"] is None
+        assert node_check.look(str(tmp_path), word)["storage"] is None
 
 
 def test_the_code_of_the_project_is_told(tmp_path: Path) -> None:

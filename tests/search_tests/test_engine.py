@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.air.execution._internal.actor_manager import RayActorManager
 from test_controller import make
 
 from search.engine import Engine
+from search.local_ray import ray
 from search.settings import UsageError
 from search.slots import Slots
 
@@ -41,3 +44,30 @@ def test_a_failure_while_nothing_runs_is_kept_and_ends_the_search() -> None:
         waiting.next_stint("ray-1")
     assert isinstance(waiting.failure, UsageError)
     assert waiting.next_stint("ray-1") == "finished"
+
+
+def test_a_stint_that_waits_for_a_place_uses_up_no_gpu_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("search.engine.time", SimpleNamespace(monotonic=lambda: now))
+    slots = Slots(count=2, cpus=1, gpus=0.5)
+    search = Engine(make(), slots, None, lambda work: pytest.fail("no room"), lambda row: 0.0)
+    for status in ("RUNNING", "PENDING"):
+        search.ray_trials[status] = SimpleNamespace(status=status)  # type: ignore[assignment]
+    for _ in range(11):
+        search.should_stop()
+        now += 1.0
+    assert search.budgets.spent_gpu_seconds == pytest.approx(0.5 * 9, abs=0.6)
+
+
+@pytest.mark.parametrize("handler", ["_actor_task_failed", "_actor_start_failed"])
+def test_a_worker_that_rays_memory_monitor_ended_is_a_lost_worker(handler: str) -> None:
+    heard: list[BaseException] = []
+    actor = SimpleNamespace(actor_id=1, _on_error=lambda actor, error: heard.append(error))
+    manager = SimpleNamespace(_failed_actor_ids=set(), _cleanup_actor=lambda **_: None)
+    task = SimpleNamespace(_tracked_actor=actor, _on_error=None)
+    about = {"tracked_actor_task": task} if "task" in handler else {"tracked_actor": actor}
+    ended = ray.exceptions.OutOfMemoryError("Task was killed due to the node running low on memory.")
+    getattr(RayActorManager, handler)(manager, exception=ended, **about)
+    (error,) = heard
+    assert isinstance(error, ray.exceptions.RayActorError)
+    assert "low on memory" in str(error)

@@ -25,7 +25,7 @@ from trainables.storage import StorageError
 def folder(bucket: str, tmp_path: Path) -> RunFolder:
     folder = RunFolder(tmp_path / "work" / "first", f"{bucket}/runs/first")
     folder.path.mkdir(parents=True)
-    folder.write_json("settings.json", {"sitting": 0})
+    folder.write_json("settings.json", {"drivers": ["a"]})
     return folder
 
 
@@ -157,9 +157,13 @@ def test_store_that_fails_to_the_end_is_an_error_that_names_what_this_machine_ha
         one.close()
 
 
-def test_driver_that_was_taken_for_dead_writes_no_more(folder, begun):
+@pytest.mark.parametrize("drivers", [["a", "b"], ["b"]], ids=["later", "at the same time"])
+def test_driver_that_was_taken_for_dead_writes_and_deletes_no_more(folder, begun, drivers):
     begun.check()
-    store(folder).write("settings.json", json.dumps({"sitting": 1}).encode())
+    trial = RemotePlace(folder.address) / "trials" / "00000"
+    checkpoint.save(trial, 1000, {"identity": "theirs"})
+    store(folder).write("settings.json", json.dumps({"drivers": drivers}).encode())
+    begun.drop(trial)
 
     def stopped() -> bool:
         begun.trial_ended()
@@ -172,7 +176,45 @@ def test_driver_that_was_taken_for_dead_writes_no_more(folder, begun):
     until(stopped)
     folder.write("best.md", "mine")
     begun.close()
-    assert store(folder).names() == ["settings.json"]
+    assert sorted(store(folder).tree()) == ["settings.json", "trials/00000/checkpoint-1000.pt"]
+
+
+def test_driver_that_finds_another_at_work_does_not_begin(folder, lines):
+    store(folder).write("settings.json", json.dumps({"drivers": ["b"]}).encode())
+    with pytest.raises(StorageError, match="another driver goes on"):
+        Mirror(folder, lines.append).begin()
+    assert json.loads(store(folder).read("settings.json")) == {"drivers": ["b"]}
+
+
+def test_disk_that_fails_is_said_and_tried_again(folder, begun, lines, monkeypatch):
+    copied = mirror.put_changes
+
+    def full(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(mirror, "put_changes", full)
+    until(lambda: lines)
+    assert "No space left on device; the search goes on" in lines[0]
+    monkeypatch.setattr(mirror, "put_changes", copied)
+    folder.write("best.md", "new")
+    until(lambda: "best.md" in store(folder).names())
+
+
+def test_checkpoints_of_a_trial_go_after_the_record_of_its_end(folder, begun, monkeypatch):
+    """One that ends while the record is copied keeps them until the next copy."""
+    trial = RemotePlace(folder.address) / "trials" / "00000"
+    checkpoint.save(trial, 0, {"identity": "mine"})
+    order: list[str] = []
+    monkeypatch.setattr(mirror, "put_changes", lambda *_: order.append("copy") or begun_drop() or {})
+    monkeypatch.setattr(checkpoint, "remove", lambda place: order.append("drop"))
+
+    def begun_drop() -> None:
+        if len(order) == 1:
+            begun.drop(trial)
+
+    begun.trial_ended()
+    until(lambda: "drop" in order)
+    assert order.count("copy") == order.index("drop") >= 2
 
 
 def test_checkpoints_are_deleted_when_there_is_time(folder, begun):

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from search.local_ray import cluster_state
-from search.nodes import NodeKind, kinds_to_come
+from search.nodes import NodeKind, kinds_asked_for, kinds_to_come
+from search.settings import Settings
 from search.slots import Machine
 
 WRITTEN = """
@@ -36,3 +37,10 @@ def test_where_nothing_tells_none_is_expected(tmp_path: Path, content: str | Non
     if content is not None:
         file.write_text(content)
     assert kinds_to_come(file) == []
+
+
+def test_who_says_the_size_and_number_of_slots_says_what_may_come() -> None:
+    told = {"address": "auto", "cpus_per_trial": 4, "gpus_per_trial": 0.5, "max_concurrent": 8}
+    assert kinds_asked_for(Settings(**told)) == [NodeKind(Machine(4, 1), 8)]
+    for name in ("cpus_per_trial", "gpus_per_trial", "max_concurrent"):
+        assert kinds_asked_for(Settings(**{**told, name: "auto"})) == []

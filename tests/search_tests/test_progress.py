@@ -48,6 +48,7 @@ class Clock:
 def clock(monkeypatch):
     clock = Clock()
     monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr("search.paced.time", clock)
     return clock
 
 

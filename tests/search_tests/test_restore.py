@@ -151,6 +151,36 @@ def test_checkpoints_that_a_killed_driver_left_are_removed_but_those_of_the_best
     assert len(list(tmp_path.glob("trials/*/events"))) == 5
 
 
+def test_trials_that_wait_far_down_a_rung_keep_no_checkpoints(tmp_path, record) -> None:
+    folder = RunFolder(tmp_path)
+    controller = make("promote", record=record, trials=None, max_epochs=9)
+    for _ in range(200):
+        work = controller.next_work()
+        if not folder.trial(work.trial).exists():
+            folder.trial(work.trial).mkdir(parents=True)
+        (folder.trial(work.trial) / "checkpoint-000.pt").touch()
+        epoch = work.known_epochs + 1
+        while controller.report(work.trial, row(epoch), 1 / (work.trial + 1)):  # the first are the best
+            epoch += 1
+    dropped: list[Path] = []
+    keeper = CheckpointKeeper(folder, controller, drop=dropped.append)
+    dropped.clear()  # of trials that have ended
+    keeper.out_of_reach()
+    rung = controller.ladder.rungs[0]
+    reach = 2 * len(rung.scores) // 3 + 20
+    worst = sorted(rung.scores)[reach:]
+    assert worst
+    assert sorted(dropped) == [folder.trial(number) for number in worst]
+    keeper.out_of_reach()
+    assert len(dropped) == len(worst), "once is enough"
+    assert controller.ladder.promotion() is None or controller.ladder.promotion()[1] not in worst
+
+
+def test_what_leads_is_the_beginning_of_the_ranking(record) -> None:
+    controller = ended(record, [0.1, 0.5, 0.2, 0.5, 0.3])
+    assert controller.leading(3) == controller.ranking()[:3] == [1, 3, 4]
+
+
 def rare(trial: optuna.Trial) -> dict[str, float]:
     if (x := trial.suggest_float("x", 0, 1)) < 0.5:
         raise KeyError("no such layer")

@@ -145,6 +145,43 @@ def tables(path):
     }
 
 
+def mode(path):
+    with sqlite3.connect(path) as database:
+        (found,) = database.execute("PRAGMA journal_mode").fetchone()
+    database.close()
+    return found
+
+
+@pytest.mark.parametrize(("shared", "expected"), [(False, "wal"), (True, "delete")])
+def test_log_beside_the_database_is_for_one_machine_alone(tmp_path, monkeypatch, shared, expected):
+    monkeypatch.setattr(search.database, "on_network", lambda path: shared)
+    record = StudyRecord("mine", "maximize", sqlite_url(tmp_path / "study.db"))
+    record.set_attributes({"number": 1})
+    assert mode(tmp_path / "study.db") == expected
+    # a reader, who may see the disk as its own, leaves that as it is
+    monkeypatch.setattr(search.database, "on_network", lambda path: False)
+    assert load_study(tmp_path / "study.db").user_attrs["number"] == 1
+    assert mode(tmp_path / "study.db") == expected
+    record.close()
+
+
+def test_disks_of_the_network_are_known_by_what_is_mounted_nearest(tmp_path):
+    mounts = tmp_path / "mounts"
+    mounts.write_text(
+        "/dev/a / ext4 rw 0 0\nhost:/b /far\\040off nfs4 rw 0 0\n/dev/c /far\\040off/near xfs rw 0 0\n"
+    )
+    assert not search.database.on_network(Path("/runs/study.db"), mounts)
+    assert search.database.on_network(Path("/far off/runs/study.db"), mounts)
+    assert not search.database.on_network(Path("/far off/near/study.db"), mounts)
+    assert not search.database.on_network(Path("/far off/study.db"), tmp_path / "none")
+
+
+def test_tables_of_another_optuna_are_refused_and_not_written(tmp_path, monkeypatch):
+    monkeypatch.setattr("search.rows.SCHEMA", "v9.0.0.a")
+    with pytest.raises(ValueError, match="install an Optuna that this project was tested with"):
+        open_storage(sqlite_url(tmp_path / "study.db"))
+
+
 def test_what_many_trials_report_is_one_commit(stored, new_trial):
     for _ in range(10):
         new_trial(stored, {"lr": 0.5}, {1: 0.25})
@@ -237,7 +274,7 @@ def test_another_process_reads_an_open_record(stored, new_trial, tmp_path):
 
 
 def test_sqlite_keeps_a_write_ahead_log(stored, tmp_path):
-    storage = open_storage(sqlite_url(tmp_path / "study.db"))
+    storage = open_storage(sqlite_url(tmp_path / "study.db"), writes=True)
     with storage.engine.connect() as connection:
         assert connection.execute(sqlalchemy.text("PRAGMA journal_mode")).scalar() == "wal"
         assert connection.execute(sqlalchemy.text("PRAGMA synchronous")).scalar() == 1

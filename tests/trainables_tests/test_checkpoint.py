@@ -1,3 +1,4 @@
+import errno
 import importlib
 import pickle
 import sys
@@ -95,6 +96,18 @@ def test_write_that_fails_half_way_leaves_the_checkpoint_before(stint, tmp_path,
         checkpoint.save(tmp_path, stint, state(2))
     assert checkpoint.load(tmp_path, "mine")["epoch"] == 1
     assert names(tmp_path) == ["checkpoint-000.pt"]  # the half would fill the disk
+
+
+@pytest.mark.parametrize("name", ["ESTALE", "ETIMEDOUT"])
+def test_disk_that_is_away_is_told_and_not_taken_for_damage(name, tmp_path, monkeypatch):
+    checkpoint.save(tmp_path, 0, state(1))
+
+    def away(*_: Any, **__: Any) -> None:
+        raise OSError(getattr(errno, name), "gone for now")
+
+    monkeypatch.setattr(torch, "load", away)
+    with pytest.raises(StorageError, match="gone for now"):
+        checkpoint.load(tmp_path)
 
 
 def test_worker_killed_while_it_writes_leaves_the_checkpoint_before(tmp_path):

@@ -1,11 +1,13 @@
 """A worker that is asked to leave, as where a spot machine is taken away."""
 
+import errno
 import os
 import signal
 from collections.abc import Iterator
 
 import pytest
-from stint_results import rows
+import torch
+from stint_results import rows, steps
 
 from trainables import checkpoint
 from trainables.trainable import WorkerUsedUpError
@@ -75,3 +77,44 @@ def test_a_worker_asked_to_leave_while_it_saves_leaves_when_that_is_done(
     state = checkpoint.load(folder)
     assert state is not None
     assert state["training"]["epoch"] == 1
+
+
+def test_a_worker_asked_to_leave_while_it_loads_a_checkpoint_leaves_it_there(
+    worker, order, folder, asked_to_leave, monkeypatch
+):
+    steps(worker(order(checkpoint_epochs=(2,))), 2)
+    leaving = worker(order(stint=1, known_epochs=2))
+    load = torch.load
+
+    def interrupted(*arguments, **options):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return load(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "load", interrupted)
+        patch.setattr("warnings.warn", lambda *_, **__: None)  # it takes the signal for damage
+        with pytest.raises(WorkerUsedUpError, match="asked to leave"):
+            leaving.step()
+    state = checkpoint.load(folder)
+    assert state is not None
+    assert state["training"]["epoch"] == 2
+
+
+def test_a_worker_whose_disk_leaves_before_it_does_is_at_no_fault(
+    worker, order, folder, asked_to_leave, monkeypatch
+):
+    leaving = worker(order(checkpoint_epochs=(4,)))
+    leaving.step()
+    forward = Training.run_epoch
+
+    def interrupted(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return forward(self)
+
+    def away(*_):
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(Training, "run_epoch", interrupted)
+    monkeypatch.setattr(checkpoint, "save", away)
+    with pytest.raises(WorkerUsedUpError, match="asked to leave"):
+        leaving.step()

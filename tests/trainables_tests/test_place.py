@@ -80,7 +80,6 @@ def test_remote_folder_is_found_from_another_process_and_by_its_parts(bucket):
         ("s3://bucket/runs/", "s3://bucket/runs"),
         ("s3://bucket", "s3://bucket"),
         ("gs://bucket/runs", "gs://bucket/runs"),
-        ("abfss://container@account/runs", "abfss://container@account/runs"),
     ],
 )
 def test_location_is_a_path_or_an_address(text, expected):
@@ -91,6 +90,7 @@ def test_location_is_a_path_or_an_address(text, expected):
     ("text", "expected"),
     [
         ("s4://bucket/runs", "must be a folder, or begin with one of s3://, gs://"),
+        ("abfs://container/runs", "must be a folder, or begin with one of s3://, gs://"),
         ("http://bucket/runs", "must be a folder, or begin with one of s3://, gs://"),
         ("s3:/bucket/runs", "must have two slashes, s3://"),
         ("s3:///runs", "must name a bucket"),
