@@ -48,7 +48,7 @@ def announce(prepared: Prepared, console: Console, cluster: Cluster | None = Non
         lines.append(f"limit   {settings.max_macs:,} multiply-adds an image (--max-macs)")
     if settings.confirm:
         budgeted = settings.budget_seconds() is not None or settings.gpu_hours is not None
-        kept = "; up to half of the budget is kept for that" if budgeted else ""
+        kept = "; up to half of the budget is kept for that, two thirds if need be" if budgeted else ""
         lines.append(
             f"finish  the best {settings.confirm_top} are trained again with {settings.confirm_seeds} new"
             f" seeds, the winner of them on all images{kept} (--no-confirm)"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from search.controller import Controller
@@ -23,14 +24,15 @@ if TYPE_CHECKING:
 
     from search.engine import StopReason
 
-MOST_SHARE = 0.5
-"""Of a time budget, or of GPU-hours, that is kept for what follows the search."""
+MOST_SHARE, LAST_SHARE = 0.5, 2 / 3
+"""Of a time budget, or of GPU-hours, that is kept for what follows the search, and where nothing could be
+confirmed for that."""
 
 
 def keep_for_finish(driver: Driver, controller: Controller) -> None:
     """Keep back of the budgets what confirming and refitting will take, as far as is known by now.
 
-    Nothing where that would be more than `MOST_SHARE`, however little is confirmed.
+    Nothing where that would be more than `LAST_SHARE`, however little is confirmed.
     """
     budgets, asked = driver.budgets, _asked(driver)
     if budgets.seconds is None and budgets.gpu_seconds is None:
@@ -38,17 +40,25 @@ def keep_for_finish(driver: Driver, controller: Controller) -> None:
     # a few more than are needed, for some may be alike
     scored = [driver.search.trial(number) for number in controller.leading(2 * asked.top)]
     known = [driver.search.trial(number) for number in controller.baselines]
-    seconds = None if budgets.seconds is None else MOST_SHARE * budgets.seconds
-    gpu_seconds = None if budgets.gpu_seconds is None else MOST_SHARE * budgets.gpu_seconds
 
-    def largest(others: Sequence[FrozenTrial]) -> Finish:
-        return asked.largest(
+    def largest(share: float, others: Sequence[FrozenTrial], refit: bool) -> Finish:
+        seconds = None if budgets.seconds is None else share * budgets.seconds
+        gpu_seconds = None if budgets.gpu_seconds is None else share * budgets.gpu_seconds
+        return replace(asked, refit=refit).largest(
             lambda less: _fits(driver, _phases(driver, less, scored, others), seconds, gpu_seconds)
         )
 
-    plan, others = largest(known), known
-    if not plan.top:  # rather without the baselines than not at all
-        plan, others = largest([]), []
+    # rather without the baselines than not at all, then for more of the budget, then without a refit
+    ways: tuple[tuple[float, Sequence[FrozenTrial], bool], ...] = (
+        (MOST_SHARE, known, True),
+        (MOST_SHARE, [], True),
+        (LAST_SHARE, [], True),
+        (LAST_SHARE, [], False),
+    )
+    for share, others, refit in ways:
+        plan = largest(share, others, refit)
+        if plan.top:
+            break
     phases = _phases(driver, plan, scored, others)
     budgets.kept_seconds = _wall(driver, phases)
     budgets.kept_gpu_seconds = _busy(driver, phases)
@@ -80,11 +90,13 @@ def _confirm(driver: Driver, stage: Stage, scored: Sequence[FrozenTrial]) -> Sto
     asked = Finish(min(asked.top, len(unlike(scored, asked.top))), asked.seeds)
     plan = asked.largest(fits)
     if not plan.top:
+        plan = replace(asked, refit=False).largest(fits)
+    if not plan.top:
         driver.say("too little is left of the budget to confirm anything")
         return driver.budgets.reason()
     trials = unlike(scored, plan.top)
     driver.search.set_attributes({PLAN: plan_of([trial.number for trial in trials], plan.seeds)})
-    smaller = "" if plan == asked else ", as many as the budget allows"
+    smaller = "" if (plan.top, plan.seeds) == (asked.top, asked.seeds) else ", as many as the budget allows"
     configurations = "configuration" if plan.top == 1 else f"{plan.top} configurations"
     return stage.drive(
         reruns(trials, plan.seeds, _epochs(driver)),
@@ -141,6 +153,8 @@ def _phases(
     confirm = reruns(unlike(scored, plan.top), plan.seeds, _epochs(driver))
     if not confirm:
         return [[], []]
+    if not plan.refit:
+        return [confirm, []]
     slowest = max(confirm, key=lambda training: training.seconds)
     return [confirm, [slowest] * plan.seeds + reruns(baselines, 1, _epochs(driver))]
 

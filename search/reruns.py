@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from optuna.trial import FrozenTrial
@@ -89,12 +89,14 @@ class Finish:
     """Configurations to confirm; 0: none, and nothing is refitted."""
     seeds: int
     """New seeds of each, and of the winner's final models."""
+    refit: bool = True
+    """Whether there are any final models."""
 
     def less(self) -> Finish:
         """The next smaller one: fewer seeds, or fewer configurations where there are more of those."""
         if self.seeds > 1 and self.seeds >= self.top:
-            return Finish(self.top, self.seeds - 1)
-        return Finish(self.top - 1, self.seeds)
+            return replace(self, seeds=self.seeds - 1)
+        return replace(self, top=self.top - 1)
 
     def largest(self, fits: Callable[[Finish], bool]) -> Finish:
         """This one, or the largest of the smaller ones that fits; with 0 configurations where none does."""

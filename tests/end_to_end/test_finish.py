@@ -112,7 +112,7 @@ def test_a_time_budget_that_is_too_short_leaves_the_search_unconfirmed(
     out = Console(file=io.StringIO(), width=100)
     results = run(settings(tmp_path, trials=500, time_budget="12s"), console=out)
     text = out.file.getvalue()
-    assert "up to half of the budget is kept for that" in text
+    assert "up to half of the budget is kept for that, two thirds if need be" in text
     assert "too little is left of the budget to confirm anything" in text
     assert results.stopped == "time budget"
     assert results.has_best

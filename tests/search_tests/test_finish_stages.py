@@ -5,11 +5,17 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
+import optuna
 import pytest
 from rich.console import Console
+from test_reruns import trial
 
+from search.budgets import Budgets
 from search.final import CONFIRM, final_models, final_study
+from search.finish import keep_for_finish
+from search.reruns import MARGIN, START_SECONDS
 from search.results import Results
 from search.run import resume, run
 from search.settings import Settings
@@ -131,6 +137,16 @@ def test_what_a_budget_cut_short_is_not_confirmed_and_not_finished(tmp_path, fol
     assert results.stopped == "finished"
 
 
+def test_where_too_little_is_left_for_a_refit_the_best_are_confirmed_all_the_same(tmp_path, follow):
+    follow(rising)
+    results, text = begin(tmp_path, trials=13, time_budget="30s")
+    assert "confirming the best 2 configurations with one new seed each, as many as the budget allows" in text
+    assert "too little is left of the budget to refit trial 12" in text
+    assert [(one.trial, len(one.scores)) for one in results.confirmed] == [(12, 1), (11, 1)]
+    assert winner_of_best(tmp_path) == 12
+    assert results.stopped == "time budget"
+
+
 def test_a_budget_used_up_after_everything_is_done_takes_nothing_back(tmp_path, follow):
     follow(rising)
     begin(tmp_path, time_budget="10m")
@@ -181,3 +197,40 @@ def test_baselines_are_given_up_before_the_confirmation_is(tmp_path, follow, mon
     assert "refitting trial" in text
     assert "baselines on" not in text
     assert results.confirmed
+
+
+@pytest.mark.parametrize(
+    ("seconds", "kept"),
+    [
+        (300, "both studies, baselines too"),
+        (150, "both studies"),
+        (120, "both studies"),  # for two thirds of it
+        (60, "the confirm runs"),
+        (20, "nothing"),
+    ],
+)
+def test_of_a_budget_so_much_is_kept_as_leaves_the_search_a_third(seconds, kept):
+    budgets = Budgets(seconds=float(seconds))
+    study = optuna.create_study(direction="maximize")
+    for width in range(4):
+        study.add_trial(trial(width, epochs=1, seconds=20.0, baseline="known" if width == 3 else ""))
+    driver = SimpleNamespace(
+        budgets=budgets,
+        room=1,
+        search=SimpleNamespace(trial=lambda number: study.trials[number]),
+        prepared=SimpleNamespace(
+            settings=Settings(confirm_top=1, confirm_seeds=1),
+            task=SimpleNamespace(max_epochs=1),
+            slots=SimpleNamespace(gpus=0.0),
+        ),
+    )
+    controller = SimpleNamespace(leading=lambda count: list(range(count)), baselines=[3])
+    keep_for_finish(driver, controller)
+    phase = 20 * MARGIN + START_SECONDS
+    expected = {
+        "both studies, baselines too": 2 * phase + 20 * MARGIN,
+        "both studies": 2 * phase,
+        "the confirm runs": phase,
+        "nothing": 0.0,
+    }
+    assert budgets.kept_seconds == pytest.approx(expected[kept])
