@@ -44,7 +44,9 @@ class Cluster:
         storage = settings.storage
         self._storage = storage if isinstance(storage, str) else str(storage.resolve())
         self._own = node_check.look(self._storage, word)
-        self.kinds: list[NodeKind] = kinds_to_come() or kinds_asked_for(settings)
+        known = kinds_to_come()
+        self._only_asked_for = not known
+        self.kinds: list[NodeKind] = known or kinds_asked_for(settings)
         """Kinds of nodes that may still come."""
         self.look()
         head = next((node for node in self._nodes.values() if node.head), None)
@@ -146,6 +148,18 @@ class Cluster:
                 told = True
             per_slot = {"CPU": self.slots.cpus, "GPU": self.slots.gpus or 1.0}
             self.follow(max(math.ceil(count / per_slot[kind]) for kind, count in wanted.items()))
+            time.sleep(0.2)
+        while self._only_asked_for and not any(self.slots.on(node.machine) for node in self.workers):
+            each = f"{self.slots.cpus} cores" + (f" and {self.slots.gpus:g} GPUs" if self.slots.gpus else "")
+            if time.monotonic() > deadline:
+                raise UsageError(
+                    f"no node with room for a trial, which takes {each}, came within "
+                    f"{self.settings.wait_timeout}; the cluster has {self.described()} for trials"
+                )
+            if not told:
+                self.say(f"waiting for a node with {each}; there are {self.described()}")
+                told = True
+            self.follow(1)
             time.sleep(0.2)
         deadline = time.monotonic() + CHECK_SECONDS
         while self._checks and time.monotonic() < deadline:

@@ -10,7 +10,7 @@ from dataclasses import field, make_dataclass
 from pathlib import Path
 from typing import Any
 
-from search.settings import GROUPS, Settings, UsageError, defaults, option
+from search.settings import GROUPS, OF_A_SITTING, Settings, UsageError, defaults, option
 
 DESCRIPTION = """Search for the best image classifier that a budget can find.
 
@@ -64,10 +64,13 @@ def command_for(settings: Settings) -> str:
     return shlex.join(words)
 
 
-def resume_command(folder: Path | str, address: str = "local") -> str:
-    """The command that goes on with the run in `folder`, or at that address, on the Ray at `address`."""
-    words = [*_program(address), "--resume", str(folder)]
-    return shlex.join(words if address == "local" else [*words, "--address", address])
+def resume_command(folder: Path | str, settings: Settings | None = None) -> str:
+    """The command that goes on with the run in `folder`, or at that address: where `settings` have the search
+    take place, or on this machine.
+    """
+    where = settings or Settings()
+    words = [_word(n, getattr(where, n)) for n in OF_A_SITTING if getattr(where, n) != defaults()[n]]
+    return shlex.join([*_program(where.address), "--resume", str(folder), *words])
 
 
 def _program(address: str) -> list[str]:

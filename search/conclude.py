@@ -94,7 +94,7 @@ def conclude(results: Results, settings: Settings, console: Console) -> None:
     path = results.folder.location
     if results.stopped != "finished":
         console.print(
-            f"go on with        {resume_command(path, settings.address)}",
+            f"go on with        {resume_command(path, settings)}",
             highlight=False,
             soft_wrap=True,
             markup=False,

@@ -120,7 +120,10 @@ def open_storage(url: str, *, writes: bool = False) -> optuna.storages.RDBStorag
         # a connection that broke meanwhile is made anew; a server that is not there is given up on
         arguments = {"pool_pre_ping": True, "connect_args": {"connect_timeout": CONNECT_SECONDS}}
         url = re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url)
-    storage = optuna.storages.RDBStorage(url, engine_kwargs=arguments)
+    try:
+        storage = optuna.storages.RDBStorage(url, engine_kwargs=arguments)
+    except RuntimeError as error:  # its tables are of another Optuna
+        raise ValueError(" ".join(str(error).split())) from error
     if storage.get_head_version() != rows.SCHEMA:
         raise ValueError(
             f"Optuna {optuna.__version__} has tables of version {storage.get_head_version()}, and not of "

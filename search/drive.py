@@ -21,6 +21,7 @@ from trainables.config import Task
 from trainables.data import Dataset
 from trainables.place import Folder
 from trainables.stint import Stint
+from trainables.storage import TakenOverError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -135,11 +136,16 @@ class Driver:
 
         def on_step() -> None:
             nonlocal written
-            self.lock.beat()
+            try:
+                self.lock.beat()
+                self.mirror.check()
+            except TakenOverError:
+                job.record.abandon()
+                self.search.abandon()
+                raise
             job.record.flush()
             if time.monotonic() - written >= SPENT_SECONDS:
                 self.note_spent()
-                self.mirror.check()
                 job.on_second()
                 written = time.monotonic()
             if self.cluster is not None:

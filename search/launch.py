@@ -25,7 +25,7 @@ from search.study import StudyRecord
 from trainables.config import to_json
 from trainables.models.size import count_macs, count_parameters
 from trainables.seeding import derive_seed
-from trainables.storage import StorageError, writing
+from trainables.storage import StorageError, TakenOverError, writing
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -56,10 +56,12 @@ def search(
                 if prepared.settings.study_storage == "auto":
                     raise  # a file: `writing` knows what a full disk looks like
                 raise StorageError(f"the study cannot be written: {reason(error)}") from error
+    except TakenOverError:
+        raise
     except StorageError as error:
         raise StorageError(
             f"{error}; the search has stopped and its record is whole: when that is put right, go on with "
-            f"`{resume_command(folder, prepared.settings.address)}`"
+            f"`{resume_command(folder, prepared.settings)}`"
         ) from error
 
 
@@ -75,18 +77,24 @@ def _search(prepared: Prepared, console: Console, cluster: Cluster | None, *, re
     try:
         if resume:
             write_settings(prepared, known, folder)
+        lock.drivers = folder.drivers
         record = search_record(prepared, resume=resume)
+        taken_over = False
         try:
             mirror.begin()
             _run(
                 Driver(prepared, record, console, lock, mirror, cluster=cluster),
                 _controller(prepared, record),
             )
+        except TakenOverError:
+            taken_over = True
+            raise
         finally:
             record.close()
             results = Results(folder)
-            write_tables(results, prepared.settings.top)
-            keep_best_model(prepared, results)
+            if not taken_over:
+                write_tables(results, prepared.settings.top)
+                keep_best_model(prepared, results)
     finally:
         lock.release()
         mirror.close()

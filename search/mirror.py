@@ -21,7 +21,7 @@ from search.results import RunFolder
 from trainables import checkpoint
 from trainables.place import Folder
 from trainables.remote import PATIENCE_SECONDS, RemotePlace
-from trainables.storage import StorageError
+from trainables.storage import StorageError, TakenOverError
 
 SAVE_SECONDS = 20.0
 """Longest that a change waits; one that ended a trial waits for no more than the copy before it."""
@@ -31,7 +31,8 @@ SHORT_PATIENCE = 10.0
 DROPS_AT_ONCE = 50
 SAVED = ".saved.json"
 """On this machine alone: what the copies of the record were that it put into the store last."""
-_RECORD = ("study.db", "study.db-wal", "study.db-shm", "study.db.new")
+_RECORD = "study.db"
+"""What the names of the record's files begin with: SQLite has some beside it."""
 
 Listing = Mapping[str, tuple[int, int]]
 """When each file of a run was changed, in nanoseconds, and its size in bytes."""
@@ -77,7 +78,7 @@ class Mirror:
     def check(self) -> None:
         """Raise StorageError where another driver has taken the run over: this one must write no more."""
         if self._superseded:
-            raise StorageError(self._superseded)
+            raise TakenOverError(self._superseded)
 
     def close(self) -> None:
         """Copy what is left. Raises StorageError where the store does not take it."""
@@ -87,15 +88,15 @@ class Mirror:
         self._wake.set()
         self._thread.join()
         self._thread = None
-        if self._superseded:
-            return
+        self.check()
         failing = 0.0 if self._failing_since is None else time.monotonic() - self._failing_since
         try:
             self._save(max(SHORT_PATIENCE, PATIENCE_SECONDS - failing))
         except StorageError as error:
             raise StorageError(f"{error} (this machine has everything in {self.folder.path})") from error
+        self.check()
         with suppress(StorageError):
-            while self._drops and not self._superseded:
+            while self._drops:
                 self._drop_some(len(self._drops))
 
     def _run(self) -> None:
@@ -149,15 +150,15 @@ class Mirror:
 def save_record(folder: RunFolder, patience: float = PATIENCE_SECONDS) -> None:
     """Put the record of a run into its store as it stands, also while it is written. Raises StorageError."""
     content = _snapshot(folder.database)
-    before = saved_records(folder)
-    # noted beforehand: killed in between, the store has one of the two
-    digests = [*before[-1:], hashlib.sha256(content).hexdigest()]
-    folder.write_json(SAVED, digests)
+    digest = hashlib.sha256(content).hexdigest()
+    # noted beforehand: killed in between, or where a try fails, the store has one of them
+    folder.write_json(SAVED, [*saved_records(folder), digest])
     RemotePlace(folder.address, patience=patience).write(folder.database.name, content)
+    folder.write_json(SAVED, [digest])
 
 
 def saved_records(folder: RunFolder) -> list[str]:
-    """Digests of the last copies of the record that this machine put into the store."""
+    """Digests of the copies of the record of which this machine put one into the store last."""
     try:
         digests: list[str] = json.loads((folder.path / SAVED).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -194,7 +195,12 @@ def listing(folder: RunFolder) -> dict[str, tuple[int, int]]:
     found = {}
     for path in folder.path.rglob("*"):
         name = path.relative_to(folder.path).as_posix()
-        if path.name.startswith(".") or path.suffix == ".tmp" or name in _RECORD:
+        if (
+            path.name.startswith(".")
+            or path.suffix == ".tmp"
+            or name in _RECORD
+            or name.startswith("study.db.new")
+        ):
             continue
         with suppress(FileNotFoundError):
             state = path.stat()

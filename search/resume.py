@@ -17,8 +17,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from search.results import RunFolder
-from search.settings import Settings, UsageError, defaults
-from trainables.storage import StorageError
+from search.settings import OF_A_SITTING, Settings, UsageError, defaults
+from trainables.storage import TakenOverError
 
 if TYPE_CHECKING:
     from search.preflight import Prepared
@@ -54,8 +54,6 @@ CHANGEABLE = frozenset(
 """Settings that a resume may change: budgets, resources, what is shown, and where a database is now; also
 where weights are, for their hash must be the same."""
 
-OF_A_SITTING = ("address", "wait_for", "wait_timeout", "head_trains", "dashboard")
-"""Settings that a resume does not take over: it may take place elsewhere."""
 HEARTBEAT_SECONDS = 10.0
 STALE_SECONDS = 60.0
 
@@ -168,6 +166,8 @@ class DriverLock:
         self.path = folder.path / "driver.json"
         self._beat = 0.0
         self._own = {"host": platform.node(), "pid": os.getpid(), "started": _started(os.getpid())}
+        self.drivers: list[str] = []
+        """The drivers of the run, once this one is among them: it is to stay the last of them."""
 
     def take(self) -> None:
         """Hold the folder. Raises UsageError naming the driver that holds it, if one is alive."""
@@ -186,16 +186,15 @@ class DriverLock:
     def beat(self) -> None:
         """Show that this driver lives; cheap to call often.
 
-        Raises StorageError where another driver has taken the folder: this one must write no more.
+        Raises TakenOverError where another driver went on with the run, which took this one for dead.
         """
         now = time.monotonic()
         if self._beat and now - self._beat < HEARTBEAT_SECONDS:
             return
-        holder = self._read() if self._beat else None
-        if holder is not None and not self._is_ours(holder):
-            raise StorageError(
-                f"process {holder['pid']} on {holder['host']} goes on with {self.folder.location}, for this "
-                "one had not been heard of"
+        drivers = self.folder.drivers
+        if self.drivers and drivers and drivers != self.drivers:
+            raise TakenOverError(
+                f"another driver went on with {self.folder.location}, for this one had not been heard of"
             )
         self._beat = now
         self.folder.write_json(self.path.name, {**self._own, "time": time.time()})

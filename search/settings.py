@@ -241,6 +241,9 @@ class Settings(OutputSettings, ResourceSettings, DataSettings, SearchSettings):
         return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
 
 
+OF_A_SITTING = ("address", "wait_for", "wait_timeout", "head_trains", "dashboard")
+"""Settings that a resume does not take over: it may take place elsewhere."""
+
 _AT_LEAST = {
     "trials": 1,
     "total_epochs": 1,

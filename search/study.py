@@ -152,6 +152,12 @@ class StudyRecord:
             self._disk.close()
             self._disk = None
 
+    def abandon(self) -> None:
+        """Let the disk go as it is: it is another driver's by now."""
+        if self._disk is not None:
+            self._disk.storage.engine.dispose()
+            self._disk = None
+
     def add_imported(self, trials: Iterable[FrozenTrial]) -> None:
         """Begin with trials of another search, finished and marked IMPORTED, on disk when this returns."""
         for trial in trials:

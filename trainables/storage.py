@@ -16,6 +16,10 @@ class StorageError(OSError):
     """What has to be kept cannot be written; the message names the place and the reason."""
 
 
+class TakenOverError(StorageError):
+    """Another driver goes on with the run: this one must write no more."""
+
+
 @contextmanager
 def writing(place: object) -> Iterator[None]:
     """Raise StorageError instead of what is raised inside, where a full or failing disk is behind it."""

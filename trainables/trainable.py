@@ -103,7 +103,7 @@ class Trainable(tune.Trainable):
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
-            if self.training is not None and self.training.epoch > 0:
+            if self.stint.known_epochs or (self.training is not None and self.training.epoch > 0):
                 raise  # it has trained before: others took the memory, and a retry may find it
             self._forget()
             text, _, _ = str(error).partition("\n")

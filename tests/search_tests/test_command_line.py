@@ -250,8 +250,9 @@ def test_command_names_the_space_and_what_differs_alone():
 
 def test_run_of_a_cluster_goes_on_there_by_a_command_that_its_nodes_have():
     assert resume_command("results/a b") == "uv run python -m search.run --resume 'results/a b'"
-    there = "python -m search.run --resume s3://bucket/first --address auto"
-    assert resume_command("s3://bucket/first", "auto") == there
+    asked = Settings(address="auto", head_trains=True, wait_for="8gpu", trials=7)
+    there = "python -m search.run --resume s3://bucket/first --address=auto --wait-for=8gpu --head-trains"
+    assert resume_command("s3://bucket/first", asked) == there
 
 
 def test_failure_is_one_line_and_status_2(capsys):

@@ -18,7 +18,7 @@ from search.results import RunFolder
 from search.study import StudyRecord
 from trainables import checkpoint
 from trainables.remote import RemotePlace
-from trainables.storage import StorageError
+from trainables.storage import StorageError, TakenOverError
 
 
 @pytest.fixture
@@ -121,11 +121,33 @@ def test_this_machine_knows_what_it_saved_last(folder):
         record.set_attributes({"number": number})
         save_record(folder)
     record.close()
-    digests = saved_records(folder)
-    # killed between note and copy the store has the one before
-    assert len(set(digests)) == 2
-    assert mirror.hashlib.sha256(store(folder).read("study.db")).hexdigest() == digests[-1]
+    there = mirror.hashlib.sha256(store(folder).read("study.db")).hexdigest()
+    assert saved_records(folder) == [there]
     assert store(folder).names() == ["study.db"]
+
+
+def test_this_machine_knows_what_it_saved_before_two_tries_that_failed(folder, monkeypatch):
+    record = StudyRecord("first", "maximize", sqlite_url(folder.database))
+    save_record(folder)
+
+    def fails(*_: object) -> None:
+        raise StorageError("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RemotePlace, "write", fails)
+        for number in range(2):
+            record.set_attributes({"number": number})
+            with pytest.raises(StorageError):
+                save_record(folder)
+    record.close()
+    assert mirror.hashlib.sha256(store(folder).read("study.db")).hexdigest() in saved_records(folder)
+
+
+def test_what_belongs_to_the_database_on_this_machine_stays_there(folder, begun):
+    for name in ("study.db-journal", "study.db-wal", "study.db.new", "study.db.new-journal"):
+        (folder.path / name).touch()
+    begun.close()
+    assert store(folder).names() == ["settings.json"]
 
 
 def test_store_that_fails_is_said_once_and_caught_up_with(folder, proxy, lines):
@@ -175,7 +197,8 @@ def test_driver_that_was_taken_for_dead_writes_and_deletes_no_more(folder, begun
 
     until(stopped)
     folder.write("best.md", "mine")
-    begun.close()
+    with pytest.raises(TakenOverError, match="another driver goes on"):
+        begun.close()
     assert sorted(store(folder).tree()) == ["settings.json", "trials/00000/checkpoint-1000.pt"]
 
 

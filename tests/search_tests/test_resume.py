@@ -23,6 +23,7 @@ from search.resume import DriverLock, check_changes, hashes, saved_settings
 from search.run import _changes, main
 from search.settings import Settings, UsageError
 from search.study import BEGUN, StudyRecord
+from trainables.storage import TakenOverError
 
 
 def saved_run(path: Path, settings: Settings, **document: object) -> RunFolder:
@@ -51,6 +52,30 @@ def test_a_run_is_found_from_within_its_folder(tmp_path: Path, monkeypatch: pyte
     saved_run(tmp_path / "first", Settings())
     monkeypatch.chdir(tmp_path / "first")
     assert saved_settings(to_resume(".")).name == "first"
+
+
+def test_a_driver_that_was_taken_for_dead_notices_after_its_successor_has_left(tmp_path: Path) -> None:
+    folder = saved_run(tmp_path / "first", Settings(), drivers=["a"])
+    lock = DriverLock(folder)
+    lock.take()
+    lock.drivers = folder.drivers
+    lock.beat()
+    folder.write_json("settings.json", {"drivers": ["a", "b"]})
+    (tmp_path / "first" / "driver.json").unlink()
+    lock._beat -= 60
+    with pytest.raises(TakenOverError, match="another driver went on"):
+        lock.beat()
+    assert not (tmp_path / "first" / "driver.json").exists()
+
+
+def test_a_driver_lets_go_of_its_own_lock_alone(tmp_path: Path) -> None:
+    folder = saved_run(tmp_path / "first", Settings())
+    lock = DriverLock(folder)
+    lock.take()
+    theirs = {"host": "elsewhere", "pid": 1, "started": "", "time": time.time()}
+    folder.write_json("driver.json", theirs)
+    lock.release()
+    assert json.loads(lock.path.read_text()) == theirs
 
 
 def test_budgets_resources_and_output_may_change() -> None:
