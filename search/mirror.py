@@ -195,12 +195,7 @@ def listing(folder: RunFolder) -> dict[str, tuple[int, int]]:
     found = {}
     for path in folder.path.rglob("*"):
         name = path.relative_to(folder.path).as_posix()
-        if (
-            path.name.startswith(".")
-            or path.suffix == ".tmp"
-            or name in _RECORD
-            or name.startswith("study.db.new")
-        ):
+        if path.name.startswith(".") or path.suffix == ".tmp" or name.startswith(_RECORD):
             continue
         with suppress(FileNotFoundError):
             state = path.stat()
@@ -212,7 +207,7 @@ def listing(folder: RunFolder) -> dict[str, tuple[int, int]]:
 def _record_state(folder: RunFolder) -> tuple[int, int]:
     """Changes with every commit."""
     times, sizes = [0], 0
-    for name in _RECORD[:2]:
+    for name in (_RECORD, f"{_RECORD}-wal"):
         with suppress(FileNotFoundError):
             state = (folder.path / name).stat()
             times.append(state.st_mtime_ns)

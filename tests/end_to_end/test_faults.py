@@ -136,3 +136,18 @@ def test_a_trial_whose_worker_is_asked_to_leave_repeats_no_epoch(tmp_path: Path)
     assert "asked to leave" in search.output
     (files,) = fault_evidence.gather(search.folder).trained.values()
     assert sorted(epoch for trained in files.values() for epoch in trained) == list(range(1, epochs + 1))
+
+
+@pytest.mark.slow
+def test_a_search_whose_workers_the_memory_monitor_ends_says_so_and_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_memory_usage_threshold", "0.01")  # of the machine's: as if it were full
+    monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "100")
+    with searching(*SMALL, "--trials", "1", "--max-epochs", "500", storage=tmp_path) as search:
+        assert search.finish() == 1, search.output
+        assert search.left_over() == []
+    assert "Traceback" not in search.output
+    (trial,) = Results(search.folder).study.get_trials(deepcopy=False)
+    assert trial.user_attrs["outcome"] == "failed"
+    assert "memory" in trial.user_attrs["error"]
