@@ -46,6 +46,11 @@ def this_machine(*, look_for_gpus: bool) -> Machine:
         import torch  # takes seconds
 
         gpus = torch.cuda.device_count()
+        if gpus and not torch.cuda.is_available():  # the former asks the driver, the latter CUDA itself
+            raise UsageError(
+                f"this machine has {gpus} GPUs that PyTorch {torch.__version__} cannot use: most often their "
+                "driver is too old for it. Update the driver, or search with --device cpu"
+            )
     return Machine(cpus, gpus)
 
 

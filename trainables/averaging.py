@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
@@ -57,10 +57,12 @@ class WeightAverage:
         torch._foreach_copy_(self.mean, [t.to(self.mean[0].device) for t in state])
 
 
-def scored_weights(model: nn.Module, average: WeightAverage | None) -> Mapping[str, torch.Tensor]:
-    """The weights that validation scores: the average where it is scored, else the network's own."""
-    state = model.state_dict()
-    if average is None or average.kind == "lookahead":
+def scored_weights(
+    state: Mapping[str, torch.Tensor], kind: Averaging, mean: Sequence[torch.Tensor] | None
+) -> Mapping[str, torch.Tensor]:
+    """The weights that validation scores, of a network's state and its averages."""
+    if kind != "ema":
         return state
-    floating = [name for name, t in state.items() if t.is_floating_point()]
-    return {**state, **dict(zip(floating, average.mean, strict=True))}
+    assert mean is not None
+    floating = [name for name, tensor in state.items() if tensor.is_floating_point()]
+    return {**state, **dict(zip(floating, mean, strict=True))}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 
@@ -32,15 +33,16 @@ def raw_batches(part: DevicePart, order: Sequence[torch.Tensor], device: torch.d
             yield RawBatch(part.images, index, part.labels[index])
         return
     on_host = [index.cpu() for index in order]  # waits for the device, once
-    side = torch.cuda.Stream(device) if device.type == "cuda" else None
     for index, chosen in zip(order, on_host, strict=True):
-        images = _copied(part.images[chosen], device, side)
+        images = copied_ahead(part.images[chosen], device)
         yield RawBatch(images, torch.arange(len(images), device=device), part.labels[index])
 
 
-def _copied(batch: torch.Tensor, device: torch.device, side: torch.cuda.Stream | None) -> torch.Tensor:
-    if side is None:
+def copied_ahead(batch: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A batch on the device, copied beside what the device computes; one that is there stays as it is."""
+    if device.type != "cuda" or batch.is_cuda:
         return batch.to(device)
+    side = _side_stream(device)
     with torch.cuda.stream(side):
         # pinned, or the copy would wait; torch keeps that memory until the copy is done
         images = batch.pin_memory().to(device, non_blocking=True)
@@ -48,3 +50,9 @@ def _copied(batch: torch.Tensor, device: torch.device, side: torch.cuda.Stream |
     now.wait_stream(side)
     images.record_stream(now)
     return images
+
+
+@cache
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    # one for all epochs: what torch has allocated on a stream is used again on that stream alone
+    return torch.cuda.Stream(device)

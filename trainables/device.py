@@ -13,6 +13,8 @@ from trainables.data import Dataset, Part
 
 RESIDENT_SHARE = 0.4
 """Most of a trial's share of a GPU's memory that the data set may take; a larger one stays on the host."""
+CONTEXT_BYTES = 700 * 2**20
+"""What CUDA takes for itself in each process; torch's own limit does not count it."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,9 @@ def prepare_device(device: torch.device, share: float) -> None:
     """Once a worker: take no more than this share of a GPU's memory, and let cuDNN look for fast kernels."""
     if device.type == "cuda":
         if 0 < share < 1:
-            torch.cuda.set_per_process_memory_fraction(share)
+            torch.cuda.set_per_process_memory_fraction(
+                _own_bytes(device, share) / _total_bytes(device), device
+            )
         torch.backends.cudnn.benchmark = True
 
 
@@ -88,7 +92,17 @@ def fits(dataset: Dataset, device: torch.device, share: float) -> bool:
     if device.type != "cuda":
         return True
     needed = dataset.train.images.nbytes + dataset.val.images.nbytes
-    return needed <= RESIDENT_SHARE * min(share, 1.0) * torch.cuda.get_device_properties(device).total_memory
+    return needed <= RESIDENT_SHARE * _own_bytes(device, share)
+
+
+def _own_bytes(device: torch.device, share: float) -> float:
+    """What torch may allocate of a GPU's memory, of which a trial has this share."""
+    total = _total_bytes(device)
+    return total if share >= 1 else max(share * total - CONTEXT_BYTES, 0.5 * share * total)
+
+
+def _total_bytes(device: torch.device) -> int:
+    return int(torch.cuda.get_device_properties(device).total_memory)
 
 
 def _tensor(array: np.ndarray) -> torch.Tensor:

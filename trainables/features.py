@@ -9,6 +9,7 @@ from dataclasses import replace
 import torch
 
 from trainables.augment import normalize
+from trainables.batches import copied_ahead
 from trainables.config import AugmentConfig, TrialConfig
 from trainables.device import DeviceData, DevicePart
 from trainables.models.pretrained import PretrainedConfig
@@ -73,7 +74,7 @@ def _part(
     model.eval()
     features = []
     for images in part.images.split(batch):
-        normal = normalize(images.to(data.device), data.mean, data.std)
+        normal = normalize(copied_ahead(images, data.device), data.mean, data.std)
         with autocast(data.device, precision):
             features.append(model.features(normal).float())
     return DevicePart(torch.cat(features), part.labels)

@@ -13,9 +13,10 @@ def rate_factors(model: nn.Module, config: FineTuneConfig) -> list[tuple[float, 
     """Factors of the learning rate, and whose they are: the head, then stage by stage towards the image.
 
     Parameters of one factor are together, so that an optimizer updates them at once. Raises ValueError where
-    the network has no stages, and the factors are not all 1.
+    the network has no stages, and is not trained all alike.
     """
-    if config.backbone_rate == config.layer_decay == 1.0:
+    # stages that join later need groups of their own, whose optimizer state begins with them
+    if config.backbone_rate == config.layer_decay == 1.0 and config.unfreeze_over == 0:
         return [(1.0, list(model.parameters()))]
     stages = [_parameters(modules) for modules in _in_stages(model).stages()]
     in_stages = {id(parameter) for stage in stages for parameter in stage}

@@ -7,6 +7,7 @@ and ten times slower where it is emulated.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Literal, get_args
 
 import torch
@@ -42,6 +43,10 @@ def choose_precision(
     The global random state is left as it was.
     """
     require(choice in get_args(PrecisionChoice), f"precision must be auto, fp32 or bf16, but is {choice!r}")
+    require(
+        choice != "bf16" or device.type == "cpu" or bf16_hardware(device),
+        f"--precision bf16: {device} does not multiply bf16 in hardware; use auto or fp32",
+    )
     if choice != "auto":
         return choice
     if not bf16_hardware(device):
@@ -49,7 +54,12 @@ def choose_precision(
     key = (model, task, batch_size, str(device))
     if key not in _chosen:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            seconds = {p: _time_steps(model, task, batch_size, device, p) for p in get_args(Precision)}
+            seconds: dict[Precision, float] = {}
+            for precision in get_args(Precision):
+                with suppress(torch.OutOfMemoryError):  # bf16 may have room where fp32 has none
+                    seconds[precision] = _time_steps(model, task, batch_size, device, precision)
+        if not seconds:
+            raise torch.OutOfMemoryError(f"{device} has no room for one training step")
         _chosen[key] = min(seconds, key=seconds.__getitem__)
     return _chosen[key]
 

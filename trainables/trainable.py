@@ -27,7 +27,7 @@ from trainables.memory import give_back_freed_memory, keep_freed_memory, own_byt
 from trainables.precision import choose_precision
 from trainables.stint import Stint
 from trainables.storage import StorageError, writing
-from trainables.training import EpochReport, Training
+from trainables.training import EpochReport, Training, scored_in
 from trainables.weights import NO_WEIGHTS, Weights
 
 MOST_GROWTH = 2**30
@@ -95,16 +95,18 @@ class Trainable(tune.Trainable):
         assert self.stint is not None
         began = time.perf_counter()
         self.stepping = True
+        trained = self.stint.known_epochs
         try:
             unknown = self._begin() if self.training is None else []
             assert self.training is not None
+            trained = self.training.epoch
             setup_seconds = time.perf_counter() - began
             reports = unknown or [self._train_one_epoch(self.training, self.stint)]
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
-            if self.stint.known_epochs or (self.training is not None and self.training.epoch > 0):
-                raise  # it has trained before: others took the memory, and a retry may find it
+            if trained or self.device_data is None:
+                raise  # it has trained before, or has not begun: others took the memory, a retry may find it
             self._forget()
             text, _, _ = str(error).partition("\n")
             self.used_up = f"out of memory: {text}"
@@ -140,7 +142,9 @@ class Trainable(tune.Trainable):
         """Build or load the trial; returns reports that the record lacks."""
         order = self.stint
         assert order is not None
-        device = pick_device(self.device_name)
+        # whatever can be seen here: a trial without a share of a GPU takes none, one with a share needs it
+        own = "cuda" if self.gpus else "cpu"
+        device = pick_device(own if self.device_name == "auto" else self.device_name)
         if self.device_data is None:
             prepare_device(device, self.gpus)
             resident = fits(self.dataset, device, self.gpus)
@@ -193,13 +197,12 @@ class Trainable(tune.Trainable):
             state = {
                 "identity": order.identity,
                 "training": training.state(),
-                "scored": training.scored_weights(),
                 "reports": self.reports,
             }
             if report.epoch in order.checkpoint_epochs or overdue:
-                self._save(state, order)
+                self._save({**state, "scored": training.scored_weights()}, order)
             else:
-                self.unsaved = copied(state)
+                self.unsaved = copied(state)  # on the device, which need not wait for it
         return row
 
     def _save(self, state: dict[str, Any], order: Stint) -> None:
@@ -226,6 +229,7 @@ class Trainable(tune.Trainable):
             return  # and leave when that is done
         if self.unsaved is not None and self.stint is not None:
             state, self.unsaved = self.unsaved, None
+            state["scored"] = scored_in(state["training"], self.stint.config.averaging)
             with suppress(OSError):  # the disk may leave with the machine: the checkpoint before counts
                 checkpoint.save(self.stint.folder, self.stint.stint, state)
         if self.stepping:
@@ -271,4 +275,11 @@ def copied(value: Any) -> Any:
 def _is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that memory of the device, or of the machine, did not suffice."""
     no_room = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    return no_room or "DefaultCPUAllocator: can't allocate memory" in str(error)
+    return no_room or any(words in str(error) for words in _NO_ROOM)
+
+
+_NO_ROOM = (
+    "DefaultCPUAllocator: can't allocate memory",
+    "CUDA error: out of memory",  # of what torch does not allocate itself
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)

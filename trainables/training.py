@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,8 +14,8 @@ from torch.nn import functional
 
 from trainables import augment, metrics
 from trainables.averaging import WeightAverage, scored_weights
-from trainables.batches import RawBatch, raw_batches
-from trainables.config import InitializedFromData, Task, TrialConfig
+from trainables.batches import RawBatch, copied_ahead, raw_batches
+from trainables.config import Averaging, InitializedFromData, Task, TrialConfig
 from trainables.device import DeviceData, DevicePart
 from trainables.features import FeatureCache
 from trainables.fine_tuning import GradualUnfreezing
@@ -235,7 +235,7 @@ class Training:
         confusion = torch.zeros(classes, classes, dtype=torch.int64, device=self.device)
         loss_sum = torch.zeros((), device=self.device)
         for images, labels in zip(part.images.split(batch), part.labels.split(batch), strict=True):
-            inputs = images.to(self.device)
+            inputs = copied_ahead(images, self.device)
             if not self.on_features:
                 inputs = augment.normalize(inputs, self.data.mean, self.data.std)
             with self._autocast():
@@ -246,8 +246,7 @@ class Training:
 
     def scored_weights(self) -> dict[str, torch.Tensor]:
         """The weights that validation scored, on the CPU, each with memory of its own."""
-        weights = scored_weights(self.model, self.average)
-        return {name: t.detach().cpu().contiguous().clone() for name, t in weights.items()}
+        return scored_in(self.state(), self.config.averaging)
 
     def state(self) -> dict[str, Any]:
         """Everything needed to go on exactly; tensors (the live ones), numbers and strings only."""
@@ -269,3 +268,9 @@ class Training:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
             self.average.load(state["average"])
+
+
+def scored_in(state: Mapping[str, Any], averaging: Averaging) -> dict[str, torch.Tensor]:
+    """The weights that validation scored when `Training.state` gave this: on the CPU, copies."""
+    weights = scored_weights(state["model"], averaging, state["average"])
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}

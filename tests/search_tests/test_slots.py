@@ -82,6 +82,15 @@ def test_torch_is_asked_for_gpus_only_where_the_system_shows_one(tmp_path, monke
     assert this_machine(look_for_gpus=True).gpus == 0
 
 
+def test_gpus_that_torch_cannot_use_are_said_and_not_passed_over(monkeypatch):
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(slots, "_may_have_gpus", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UsageError, match=r"has 2 GPUs that PyTorch .* cannot use.*--device cpu"):
+        this_machine(look_for_gpus=True)
+
+
 def test_limit_of_a_container_counts(monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(64)), raising=False)
     monkeypatch.setattr(slots, "_container_cpus", lambda: 2)

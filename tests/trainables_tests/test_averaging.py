@@ -46,7 +46,7 @@ def test_ema_equals_an_average_written_out():
         average.update(step, epoch_ends=step % 20 == 0)
         mean = follow(mean, before, min(0.999, (1 + step) / (10 + step)))
         assert_same(weights_of(model), before)  # training never sees it
-        assert_same(dict(scored_weights(model, average)), mean)
+        assert_same(dict(scored_weights(model.state_dict(), average.kind, average.mean)), mean)
 
 
 def test_ema_decay_ends_at_its_limit():
@@ -54,7 +54,10 @@ def test_ema_decay_ends_at_its_limit():
     average, start = WeightAverage("ema", model, 10**6), weights_of(model)
     train_a_step(model, 1)
     average.update(10**6, epoch_ends=False)
-    assert_same(dict(scored_weights(model, average)), follow(start, weights_of(model), 0.999))
+    assert_same(
+        dict(scored_weights(model.state_dict(), average.kind, average.mean)),
+        follow(start, weights_of(model), 0.999),
+    )
 
 
 def test_lookahead_equals_an_average_written_out():
@@ -86,7 +89,7 @@ def test_running_averages_are_averaged_and_counters_are_not():
     average, start = WeightAverage("ema", model, 100), weights_of(model)
     train_a_step(model, 1)
     average.update(50, epoch_ends=False)
-    scored = scored_weights(model, average)
+    scored = scored_weights(model.state_dict(), average.kind, average.mean)
     between = follow(start, weights_of(model), 51 / 60)
     for name in ("1.running_mean", "1.running_var"):
         assert torch.allclose(scored[name].double(), between[name], atol=1e-6)
@@ -119,7 +122,7 @@ def test_scored_weights(kind, expected: Callable[[nn.Module, WeightAverage], lis
     model = make_model()
     average = WeightAverage(kind, model, 10)
     train_a_step(model, 1)  # between two moves, so that network and average differ
-    scored = scored_weights(model, average)
+    scored = scored_weights(model.state_dict(), average.kind, average.mean)
     assert list(scored) == list(model.state_dict())
     floating = [t for t in scored.values() if t.is_floating_point()]
     assert all(map(torch.equal, floating, expected(model, average)))
@@ -127,7 +130,7 @@ def test_scored_weights(kind, expected: Callable[[nn.Module, WeightAverage], lis
 
 def test_scored_weights_without_an_average_are_the_networks_own():
     model = make_model()
-    scored = scored_weights(model, None)
+    scored = scored_weights(model.state_dict(), "none", None)
     assert all(torch.equal(tensor, scored[name]) for name, tensor in model.state_dict().items())
 
 

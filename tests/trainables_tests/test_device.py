@@ -3,24 +3,30 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from trainables.device import fits, pick_device, prepare_device
+from trainables import device as device_module
+from trainables.device import CONTEXT_BYTES, fits, pick_device, prepare_device
+
+TOTAL = 16_000_000_000
 
 
 @pytest.fixture
 def calls(monkeypatch):
-    """What a GPU of 1 MB is asked for; there is none here."""
+    """What a GPU of 16 GB is asked for; there is none here."""
     made = []
-    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", made.append)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda share, _: made.append(share))
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
     monkeypatch.setattr(
-        torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=1_000_000)
+        torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=TOTAL)
     )
     return made
 
 
 def test_trials_that_share_a_gpu_are_held_to_their_share_of_its_memory(calls):
     prepare_device(torch.device("cuda"), 0.25)
-    assert calls == [0.25]
+    # without what CUDA takes for itself in each of four processes
+    assert calls == [pytest.approx(0.25 - CONTEXT_BYTES / TOTAL)]
+    prepare_device(torch.device("cuda"), 0.01)
+    assert calls[1:] == [0.005], "half a share at least"
     assert torch.backends.cudnn.benchmark
 
 
@@ -30,7 +36,11 @@ def test_a_trial_that_shares_with_nobody_has_no_limit(calls, device, share):
     assert calls == []
 
 
-def test_a_data_set_stays_on_the_host_where_it_would_leave_too_little_of_the_share(calls, make_dataset):
+def test_a_data_set_stays_on_the_host_where_it_would_leave_too_little_of_the_share(
+    monkeypatch, calls, make_dataset
+):
+    monkeypatch.setattr("test_device.TOTAL", 1_000_000)
+    monkeypatch.setattr(device_module, "CONTEXT_BYTES", 0)
     data = make_dataset(train=500, val=20)  # 520 images of 192 bytes: 100 kB
     gpu = torch.device("cuda")
     assert [fits(data, gpu, share) for share in (1.0, 0.5, 0.25, 0.2, 2.0)] == [True, True, True, False, True]

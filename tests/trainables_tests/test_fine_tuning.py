@@ -161,8 +161,13 @@ def test_stages_take_part_one_after_the_other(trained, over, epochs, expected):
     assert [stages_in_epoch(trained, tuned, epoch, epochs) for epoch in range(epochs)] == expected
 
 
-def test_stages_that_do_not_take_part_yet_stay_as_they_are(data):
-    tuned = config(fine_tune={"unfreeze_over": 0.5}, augment={"flip": True})
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_stages_that_do_not_take_part_yet_stay_as_they_are(data, optimizer):
+    tuned = config(
+        optimizer={"name": optimizer, "momentum": 0.9},
+        fine_tune={"unfreeze_over": 0.5},
+        augment={"flip": True},
+    )
     training = Training(tuned, TASK, data, seed=0)
     states = [copied(training)]
     for _ in range(3):

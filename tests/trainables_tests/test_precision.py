@@ -57,6 +57,33 @@ def test_auto_times_once_a_network_task_and_batch(task, timed):
         assert len(timed) == before + 2
 
 
+def test_auto_takes_what_there_is_room_for(task, timed, monkeypatch):
+    roomy = precision_module._time_steps
+
+    def cramped(model, task, batch_size, device, precision):
+        if precision == "fp32":
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return roomy(model, task, batch_size, device, precision)
+
+    monkeypatch.setattr(precision_module, "_time_steps", cramped)
+    assert choose_precision("auto", MODEL, task, 32, CPU) == "bf16"
+
+
+def test_no_room_in_any_precision_is_out_of_memory(task, timed, monkeypatch):
+    def cramped(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(precision_module, "_time_steps", cramped)
+    with pytest.raises(torch.OutOfMemoryError, match="no room for one training step"):
+        choose_precision("auto", MODEL, task, 32, CPU)
+
+
+def test_bf16_is_refused_on_a_gpu_that_has_none(task, monkeypatch):
+    monkeypatch.setattr(precision_module, "bf16_hardware", lambda device: False)
+    with pytest.raises(ValueError, match="does not multiply bf16 in hardware"):
+        choose_precision("bf16", MODEL, task, 32, torch.device("cuda"))
+
+
 def test_auto_is_fp32_where_bf16_is_only_emulated(task, timed, monkeypatch):
     monkeypatch.setattr(precision_module, "bf16_hardware", lambda device: False)
     assert choose_precision("auto", MODEL, task, 64, CPU) == "fp32"

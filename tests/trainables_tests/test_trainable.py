@@ -224,6 +224,43 @@ def test_out_of_memory_is_infeasible_and_the_worker_takes_no_other_order(
         one.reset({"stint": order()})
 
 
+@pytest.mark.parametrize("place", ["validate", "state"])
+def test_out_of_memory_after_the_first_epoch_was_trained_is_infeasible_too(worker, order, monkeypatch, place):
+    def no_room(training: Training) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(Training, place, no_room)
+    assert worker(order()).train()["infeasible"] == "out of memory: CUDA out of memory."
+
+
+def test_out_of_memory_of_a_trial_that_has_trained_elsewhere_is_no_verdict_on_it(worker, order, monkeypatch):
+    steps(worker(order()), 1)
+
+    def no_room(*_: Any, **__: Any) -> Any:
+        raise MemoryError("others took it")
+
+    monkeypatch.setattr(torch, "load", no_room)
+    with pytest.raises(MemoryError, match="others took it"):
+        worker(order(stint=1, known_epochs=1)).step()
+
+
+def test_a_trial_trains_on_what_it_has_a_share_of_and_not_on_what_can_be_seen(order, dataset, monkeypatch):
+    asked = []
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(trainable_module, "pick_device", lambda name: asked.append(name) or cpu)
+    for gpus in (0.0, 0.25):
+
+        class WithShare(Trainable):
+            def setup(self, config: dict[str, Any], gpus: float = gpus) -> None:
+                super().setup(config, data=dataset, device="auto", threads=1, gpus=gpus)
+
+        one = WithShare({"stint": order()})
+        one.step()
+        one.stop()
+    assert asked == ["cpu", "cuda"]
+    gc.unfreeze()  # what a worker does about its imports
+
+
 def test_a_tensor_that_the_machine_has_no_room_for_is_infeasible(worker, order, monkeypatch):
     def run_epoch(training: Training) -> Any:
         return torch.empty(2**55)
