@@ -123,7 +123,7 @@ class ResourceSettings:
     cpus_per_trial: int | Auto = "auto"
     """CPU cores of a trial; auto shares them out evenly."""
     gpus_per_trial: float | Auto = "auto"
-    """GPUs of a trial, a fraction to share one; auto is 1 where there is a GPU, else 0."""
+    """GPU of a trial: 1, a fraction to share one, or 0; auto is 1 where there is a GPU, else 0."""
     max_concurrent: int | Auto = "auto"
     """Most trials at once; auto is as many as the machine has room for."""
     device: Device = "auto"
@@ -175,9 +175,9 @@ class Settings(OutputSettings, ResourceSettings, DataSettings, SearchSettings):
         _require_at_least(self)
         if self.gpus_per_trial != "auto":
             require(
-                0.01 <= self.gpus_per_trial < 1 or float(self.gpus_per_trial).is_integer(),
-                "--gpus-per-trial must be a whole number, or a fraction from 0.01 to below 1, "
-                f"but is {self.gpus_per_trial}",
+                0.01 <= self.gpus_per_trial <= 1 or self.gpus_per_trial == 0,
+                "--gpus-per-trial must be 1, a fraction from 0.01, or 0, for a trial trains on one GPU, but is "
+                f"{self.gpus_per_trial}",
             )
             require(
                 self.device != "cpu" or self.gpus_per_trial == 0,

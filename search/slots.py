@@ -27,7 +27,7 @@ class Slots:
     cpus: int
     """CPU cores of a slot, and threads of its trial."""
     gpus: float
-    """Share of a GPU, or whole GPUs."""
+    """Share of a GPU, up to 1."""
     not_on: str = ""
     """Id of a cluster's node on which no trial is placed; empty where there is none."""
 

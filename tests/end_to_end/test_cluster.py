@@ -153,7 +153,8 @@ def test_a_search_that_is_interrupted_leaves_nothing_on_the_cluster(
 @pytest.mark.parametrize(
     ("options", "environment", "said"),
     [
-        (("--device=auto", "--gpus-per-trial=2"), {}, "--gpus-per-trial 2 can never be placed"),
+        (("--device=auto", "--gpus-per-trial=2"), {}, "for a trial trains on one GPU"),
+        (("--device=auto", "--gpus-per-trial=1"), {}, "--gpus-per-trial 1 can never be placed"),
         (("--cpus-per-trial=9",), {}, "--cpus-per-trial 9 can never be placed"),
         (("--wait-for=8gpu", "--wait-timeout=1s"), {}, "after 1s the cluster has 1 node with 2 cores"),
         ((), {"RAY_AUTH_TOKEN": "f" * 64}, "asks for another token"),

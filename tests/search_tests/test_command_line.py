@@ -208,7 +208,7 @@ MANY = {
     "wait_timeout": st.sampled_from(["10m", "30s"]),
     "head_trains": st.booleans(),
     "cpus_per_trial": st.just("auto") | st.integers(1, 64),
-    "gpus_per_trial": st.just("auto") | st.integers(0, 8) | st.floats(0.01, 0.99),
+    "gpus_per_trial": st.just("auto") | st.integers(0, 1) | st.floats(0.01, 0.99),
     "max_concurrent": st.just("auto") | st.integers(1, 64),
     "device": st.sampled_from(["auto", "cuda"]),
     "precision": st.sampled_from(["auto", "fp32", "bf16"]),

@@ -42,6 +42,7 @@ from search.settings import GROUPS, Settings, defaults
         ("cpus_per_trial", 0),
         ("cpus_per_trial", 0.5),
         ("gpus_per_trial", 1.5),
+        ("gpus_per_trial", 2),
         ("gpus_per_trial", -1),
         ("gpus_per_trial", 0.001),
         ("gpus_per_trial", math.nan),
@@ -115,7 +116,7 @@ def test_gpu_for_a_trial_on_the_cpu_is_refused():
     Settings(device="cpu", gpus_per_trial=0)
 
 
-@pytest.mark.parametrize("gpus", [0, 0.01, 0.25, 1, 2.0, "auto"])
+@pytest.mark.parametrize("gpus", [0, 0.01, 0.25, 1, 1.0, "auto"])
 def test_possible_shares_of_gpus_are_taken(gpus):
     assert Settings(gpus_per_trial=gpus).gpus_per_trial == gpus
 
