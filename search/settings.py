@@ -176,8 +176,8 @@ class Settings(OutputSettings, ResourceSettings, DataSettings, SearchSettings):
         if self.gpus_per_trial != "auto":
             require(
                 0.01 <= self.gpus_per_trial <= 1 or self.gpus_per_trial == 0,
-                "--gpus-per-trial must be 1, a fraction from 0.01, or 0, for a trial trains on one GPU, but is "
-                f"{self.gpus_per_trial}",
+                "--gpus-per-trial must be 1, a fraction from 0.01, or 0, for a trial trains on one GPU, "
+                f"but is {self.gpus_per_trial}",
             )
             require(
                 self.device != "cpu" or self.gpus_per_trial == 0,
