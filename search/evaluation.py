@@ -46,7 +46,7 @@ def evaluate(
     from search.scoring import score
     from trainables.classifier import load_classifier
     from trainables.data.dataset import silent
-    from trainables.device import pick_device
+    from trainables.device import needs_room, pick_device
 
     target = pick_device(device)
     models = models_to_evaluate(results)
@@ -60,7 +60,8 @@ def evaluate(
         models, classifiers = _as_searched(results, models, classifiers[0])
     rows, samples = [], []
     for model, classifier in zip(models, classifiers, strict=True):
-        classifier.model.to(target)
+        with needs_room(target):
+            classifier.model.to(target)
         probabilities, speed = _probabilities(
             classifier, held_out.images.images, batch_size, model, progress or silent
         )

@@ -95,11 +95,14 @@ def _predict_with(folder: Path, options: PredictOptions, complaints: _Complaints
         check_sheet(options.show)
     from search.image_files import find_images
     from search.prediction import predictions, written
+    from trainables.device import needs_room, pick_device
 
+    device = pick_device(options.device)
     classifier = _load(folder, options)
     found = predictions(classifier, find_images(options.images, complaints), complaints)
     shown: list[Prediction] = []
-    with _opened(options.output) as file:
+    with needs_room(device), _opened(options.output) as file:
+        classifier.model.to(device)
         kept = _keep(found, shown) if options.show is not None else found
         for text in written(options.format, kept, classifier.class_names, options.top):
             file.write(text)
@@ -126,9 +129,7 @@ def _model_folder(run: RunFolder) -> Path:
 
 def _load(folder: Path, options: PredictOptions) -> Classifier:
     from trainables.classifier import load_classifier
-    from trainables.device import pick_device
 
-    device = pick_device(options.device)
     try:
         classifier = load_classifier(folder)
     except OSError as error:
@@ -136,7 +137,6 @@ def _load(folder: Path, options: PredictOptions) -> Classifier:
     classes = len(classifier.class_names)
     if options.top > classes:
         raise UsageError(f"--top must be at most {classes}, the number of classes, but is {options.top}")
-    classifier.model.to(device)
     return classifier
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,6 +57,17 @@ def pick_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     require(name != "cuda" or torch.cuda.is_available(), "--device cuda: there is no GPU here")
     return torch.device(name)
+
+
+@contextmanager
+def needs_room(device: torch.device) -> Iterator[None]:
+    """Raises ValueError where the device has no memory left for what is done inside."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise ValueError(
+            f"{device} has not enough memory left, perhaps since a search trains on it: give --device cpu"
+        ) from error
 
 
 def prepare_device(device: torch.device, share: float) -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from trainables import device as device_module
-from trainables.device import CONTEXT_BYTES, fits, pick_device, prepare_device
+from trainables.device import CONTEXT_BYTES, fits, needs_room, pick_device, prepare_device
 
 TOTAL = 16_000_000_000
 
@@ -45,6 +45,12 @@ def test_a_data_set_stays_on_the_host_where_it_would_leave_too_little_of_the_sha
     gpu = torch.device("cuda")
     assert [fits(data, gpu, share) for share in (1.0, 0.5, 0.25, 0.2, 2.0)] == [True, True, True, False, True]
     assert fits(data, torch.device("cpu"), 0.0)
+
+
+def test_a_gpu_without_room_is_a_line_that_says_what_to_do():
+    with pytest.raises(ValueError, match="cuda has not enough memory left.*give --device cpu"):
+        with needs_room(torch.device("cuda")):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
 
 def test_gpu_that_is_not_there_is_refused(monkeypatch):
