@@ -61,9 +61,9 @@ def loops(
         bf16=precision == "bf16",
     )
     plain = model()
-    one_by_one = ImageByImage(
-        plain, make_optimizer(config.optimizer, plain), data, config.batch_size, device=device
-    )
+    workers = 8 if device.type == "cuda" else 0  # the tutorial's; without a GPU they would share its core
+    optimizer = make_optimizer(config.optimizer, plain)
+    one_by_one = ImageByImage(plain, optimizer, data, config.batch_size, device=device, workers=workers)
     return precision, {"ours": ours.run_epoch, "bare loop": bare.epoch, "image by image": one_by_one.epoch}
 
 

@@ -46,7 +46,6 @@ def ours(dataset: str, seconds: float, folder: Path) -> list[Epoch]:
     settings = Settings(
         space="cnn",
         dataset=dataset,
-        trials=100_000,
         max_epochs=MAX_EPOCHS,
         baselines=True,
         confirm=False,

@@ -84,7 +84,9 @@ def kinds_asked_for(settings: Settings) -> list[NodeKind]:
 
 def _kinds_in(document: dict[str, Any]) -> list[NodeKind]:
     """From a configuration as `ray up` writes it."""
-    head = document.get("head_node_type")
+    # machines of one's own are all of one kind, the head's, whose figures count workers alone
+    own = (document.get("provider") or {}).get("type") == "local"
+    head = None if own else document.get("head_node_type")
     most = int(document.get("max_workers", 0))
     return [
         NodeKind(_machine(kind.get("resources", {})), min(most, int(kind.get("max_workers", 0))))

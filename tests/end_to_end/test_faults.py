@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -145,6 +146,9 @@ def test_a_search_whose_workers_the_memory_monitor_ends_says_so_and_ends(
     monkeypatch.setenv("RAY_memory_usage_threshold", "0.01")  # of the machine's: as if it were full
     monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "100")
     with searching(*SMALL, "--trials", "1", "--max-epochs", "500", storage=tmp_path) as search:
+        while search.process.poll() is None:
+            search.look()
+            time.sleep(0.5)
         assert search.finish() == 1, search.output
         assert search.left_over() == []
     assert "Traceback" not in search.output

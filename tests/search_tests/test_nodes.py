@@ -31,6 +31,21 @@ def test_kinds_come_from_what_ray_up_left_on_the_head(tmp_path: Path) -> None:
     assert kinds_to_come(file) == [NodeKind(Machine(8, 1), 6), NodeKind(Machine(48, 4), 2)]
 
 
+OWN = """
+provider: {type: local}
+max_workers: 2
+head_node_type: local.cluster.node
+available_node_types:
+  local.cluster.node: {resources: {}, node_config: {}, min_workers: 2, max_workers: 2}
+"""
+
+
+def test_machines_of_ones_own_are_waited_for(tmp_path: Path) -> None:
+    file = tmp_path / "bootstrap.yaml"
+    file.write_text(OWN)
+    assert kinds_to_come(file) == [NodeKind(Machine(0, 0), 2)]
+
+
 @pytest.mark.parametrize("content", [None, "", "- a\n- b", "{", "available_node_types: {}"])
 def test_where_nothing_tells_none_is_expected(tmp_path: Path, content: str | None) -> None:
     file = tmp_path / "bootstrap.yaml"

@@ -48,9 +48,9 @@ def test_a_data_set_stays_on_the_host_where_it_would_leave_too_little_of_the_sha
 
 
 def test_a_gpu_without_room_is_a_line_that_says_what_to_do():
-    with pytest.raises(ValueError, match="cuda has not enough memory left.*give --device cpu"):
-        with needs_room(torch.device("cuda")):
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+    said = pytest.raises(ValueError, match=r"cuda has not enough memory left.*give --device cpu")
+    with said, needs_room(torch.device("cuda")):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
 
 def test_gpu_that_is_not_there_is_refused(monkeypatch):
