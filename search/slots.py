@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from search.settings import Settings, UsageError
+from trainables.system import may_have_gpus
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def this_machine(*, look_for_gpus: bool) -> Machine:
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     cpus = min(cpus, _container_cpus() or cpus)
     gpus = 0
-    if look_for_gpus and _may_have_gpus():
+    if look_for_gpus and may_have_gpus():
         import torch  # takes seconds
 
         gpus = torch.cuda.device_count()
@@ -52,12 +52,6 @@ def this_machine(*, look_for_gpus: bool) -> Machine:
                 "driver is too old for it. Update the driver, or search with --device cpu"
             )
     return Machine(cpus, gpus)
-
-
-def _may_have_gpus(devices: Path = Path("/dev")) -> bool:
-    """False where the system shows no GPU of a kind that torch uses (NVIDIA, AMD, either under Windows)."""
-    kinds = ("nvidia*", "nvhost*", "nvgpu*", "kfd", "dxg")
-    return sys.platform != "linux" or any(next(devices.glob(kind), None) for kind in kinds)
 
 
 def slots_for(settings: Settings, machine: Machine) -> Slots:

@@ -12,6 +12,7 @@ import torch
 
 from trainables.config import require
 from trainables.data import Dataset, Part
+from trainables.system import may_have_gpus
 
 RESIDENT_SHARE = 0.4
 """Most of a trial's share of a GPU's memory that the data set may take; a larger one stays on the host."""
@@ -48,14 +49,21 @@ class DeviceData:
         return self.mean.device
 
 
-def pick_device(name: str) -> torch.device:
-    """`auto` is the GPU that this process may use, else the CPU; other names are torch's.
+def pick_device(name: str, share: float | None = None) -> torch.device:
+    """`auto` is the GPU where a trial has a `share` of one, or where nobody shares it out (None), else the CPU;
+    other names are torch's.
 
-    Raises ValueError for `cuda` where there is no GPU.
+    Raises ValueError for a GPU that torch cannot use.
     """
+    usable = torch.cuda.is_available()
+    if name == "auto" and share and not usable and may_have_gpus():
+        raise ValueError(
+            f"PyTorch {torch.__version__} cannot use the GPU of this machine: it was built without CUDA, or "
+            "the driver is too old for it. Mend that, or search with --device cpu"
+        )
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    require(name != "cuda" or torch.cuda.is_available(), "--device cuda: there is no GPU here")
+        name = "cuda" if usable and share != 0 else "cpu"
+    require(name != "cuda" or usable, "--device cuda: there is no GPU here")
     return torch.device(name)
 
 

@@ -142,9 +142,7 @@ class Trainable(tune.Trainable):
         """Build or load the trial; returns reports that the record lacks."""
         order = self.stint
         assert order is not None
-        # whatever can be seen here: a trial without a share of a GPU takes none, one with a share needs it
-        own = "cuda" if self.gpus else "cpu"
-        device = pick_device(own if self.device_name == "auto" else self.device_name)
+        device = pick_device(self.device_name, self.gpus)
         if self.device_data is None:
             prepare_device(device, self.gpus)
             resident = fits(self.dataset, device, self.gpus)

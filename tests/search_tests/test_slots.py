@@ -69,19 +69,19 @@ def test_machine_without_a_look_for_gpus_has_the_cores_of_this_process(monkeypat
 def test_torch_is_asked_for_gpus_only_where_the_system_shows_one(tmp_path, monkeypatch):
     for name in ("null", "nvme0n1", "tty"):
         (tmp_path / name).touch()
-    assert not slots._may_have_gpus(tmp_path)
+    assert not slots.may_have_gpus(tmp_path)
     for name in ("nvidia0", "nvidiactl", "kfd", "dxg"):
         (tmp_path / name).touch()
-        assert slots._may_have_gpus(tmp_path)
+        assert slots.may_have_gpus(tmp_path)
         (tmp_path / name).unlink()
-    monkeypatch.setattr(slots, "_may_have_gpus", lambda: False)
+    monkeypatch.setattr(slots, "may_have_gpus", lambda: False)
     monkeypatch.setitem(sys.modules, "torch", None)  # an import would fail
     assert this_machine(look_for_gpus=True).gpus == 0
 
 
 def test_gpus_that_torch_cannot_use_are_said_and_not_passed_over(monkeypatch):
     torch = pytest.importorskip("torch")
-    monkeypatch.setattr(slots, "_may_have_gpus", lambda: True)
+    monkeypatch.setattr(slots, "may_have_gpus", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UsageError, match=r"has 2 GPUs that PyTorch .* cannot use.*--device cpu"):

@@ -53,6 +53,26 @@ def test_a_gpu_without_room_is_a_line_that_says_what_to_do():
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
 
+@pytest.mark.parametrize(
+    ("usable", "share", "expected"),
+    [(True, 0.25, "cuda"), (True, 0, "cpu"), (True, None, "cuda"), (False, 1, "cpu"), (False, None, "cpu")],
+)
+def test_a_trial_trains_on_what_it_has_a_share_of_and_not_on_what_can_be_seen(
+    monkeypatch, usable, share, expected
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: usable)
+    monkeypatch.setattr(device_module, "may_have_gpus", lambda: usable)
+    assert pick_device("auto", share) == torch.device(expected)
+
+
+def test_a_trial_whose_gpu_torch_cannot_use_does_not_train_on_the_cpu_instead(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(device_module, "may_have_gpus", lambda: True)
+    with pytest.raises(ValueError, match=r"cannot use the GPU of this machine.*--device cpu"):
+        pick_device("auto", 1.0)
+    assert pick_device("auto") == torch.device("cpu")
+
+
 def test_gpu_that_is_not_there_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert pick_device("auto") == pick_device("cpu") == torch.device("cpu")

@@ -244,23 +244,6 @@ def test_out_of_memory_of_a_trial_that_has_trained_elsewhere_is_no_verdict_on_it
         worker(order(stint=1, known_epochs=1)).step()
 
 
-def test_a_trial_trains_on_what_it_has_a_share_of_and_not_on_what_can_be_seen(order, dataset, monkeypatch):
-    asked = []
-    cpu = torch.device("cpu")
-    monkeypatch.setattr(trainable_module, "pick_device", lambda name: asked.append(name) or cpu)
-    for gpus in (0.0, 0.25):
-
-        class WithShare(Trainable):
-            def setup(self, config: dict[str, Any], gpus: float = gpus) -> None:
-                super().setup(config, data=dataset, device="auto", threads=1, gpus=gpus)
-
-        one = WithShare({"stint": order()})
-        one.step()
-        one.stop()
-    assert asked == ["cpu", "cuda"]
-    gc.unfreeze()  # what a worker does about its imports
-
-
 def test_a_tensor_that_the_machine_has_no_room_for_is_infeasible(worker, order, monkeypatch):
     def run_epoch(training: Training) -> Any:
         return torch.empty(2**55)
