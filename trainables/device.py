@@ -50,7 +50,7 @@ class DeviceData:
 
 
 def pick_device(name: str, share: float | None = None) -> torch.device:
-    """`auto` is the GPU where a trial has a `share` of one, or where nobody shares it out (None), else the CPU;
+    """`auto` is the GPU where a trial has a `share` of one, or where none is shared out (None), else the CPU;
     other names are torch's.
 
     Raises ValueError for a GPU that torch cannot use.
