@@ -69,7 +69,7 @@ class Search:
 
     def finish(self) -> int:
         """Wait for the end; returns the exit status."""
-        self.output = self.process.communicate(timeout=200)[0]
+        self.output = self.process.communicate(timeout=600)[0]
         return self.process.returncode
 
     def left_over(self, seconds: float = 90) -> list[psutil.Process]:

@@ -98,7 +98,7 @@ def fill(disk: Path) -> Path:
 
 @pytest.mark.slow
 def test_a_full_disk_ends_the_search_with_a_word_and_no_trial_pays_for_it(small_disk: Path) -> None:
-    with searching(*SMALL, "--trials", "4", "--max-epochs", "15", storage=small_disk) as search:
+    with searching(*SMALL, "--trials", "4", "--max-epochs", "8", storage=small_disk) as search:
         search.wait_for_epochs(2)
         filler = fill(small_disk)
         status = search.finish()

@@ -121,7 +121,7 @@ def test_a_time_budget_that_is_too_short_leaves_the_search_unconfirmed(
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_driver_that_ends_while_it_confirms_goes_on_there(tmp_path: Path, number: signal.Signals) -> None:
-    options = ("--space=benchmarks.small_space", "--trials=3", "--max-epochs=12", "--asha=none", "--seed=3")
+    options = ("--space=benchmarks.small_space", "--trials=3", "--max-epochs=6", "--asha=none", "--seed=3")
     with searching(*options, "--confirm-top=2", "--confirm-seeds=2", storage=tmp_path) as search:
         deadline = time.monotonic() + 200
         while not list((tmp_path / "run").glob("confirm/*/events*")):
