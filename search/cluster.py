@@ -134,33 +134,24 @@ class Cluster:
 
         Raises UsageError where it does not come in time, or where a node does not fit.
         """
-        wanted = {} if self.settings.wait_for == "none" else parse_resources(self.settings.wait_for)
-        patience = parse_duration(self.settings.wait_timeout)
-        deadline, told = time.monotonic() + patience, False
-        while not all(self._there(kind) >= count for kind, count in wanted.items()):
-            if time.monotonic() > deadline:
-                raise UsageError(
-                    f"--wait-for {self.settings.wait_for}: after {self.settings.wait_timeout} the cluster "
-                    f"has {self.described()} for trials; wait longer, or ask for less"
-                )
-            if not told:
-                self.say(f"waiting for {self.settings.wait_for}; there are {self.described()}")
-                told = True
+        deadline = time.monotonic() + parse_duration(self.settings.wait_timeout)
+        if self.settings.wait_for != "none":
+            wanted = parse_resources(self.settings.wait_for)
             per_slot = {"CPU": self.slots.cpus, "GPU": self.slots.gpus or 1.0}
-            self.follow(max(math.ceil(count / per_slot[kind]) for kind, count in wanted.items()))
-            time.sleep(0.2)
-        while self._only_asked_for and not any(self.slots.on(node.machine) for node in self.workers):
+            self._wait_for(
+                f"--wait-for {self.settings.wait_for}",
+                lambda: all(self._there(kind) >= count for kind, count in wanted.items()),
+                max(math.ceil(count / per_slot[kind]) for kind, count in wanted.items()),
+                deadline,
+            )
+        if self._only_asked_for:  # nobody but the user says that a node will have room for a trial
             each = f"{self.slots.cpus} cores" + (f" and {self.slots.gpus:g} GPUs" if self.slots.gpus else "")
-            if time.monotonic() > deadline:
-                raise UsageError(
-                    f"no node with room for a trial, which takes {each}, came within "
-                    f"{self.settings.wait_timeout}; the cluster has {self.described()} for trials"
-                )
-            if not told:
-                self.say(f"waiting for a node with {each}; there are {self.described()}")
-                told = True
-            self.follow(1)
-            time.sleep(0.2)
+            self._wait_for(
+                f"a node with {each} for a trial",
+                lambda: any(self.slots.on(node.machine) for node in self.workers),
+                1,
+                deadline,
+            )
         deadline = time.monotonic() + CHECK_SECONDS
         while self._checks and time.monotonic() < deadline:
             if time.monotonic() - self._looked > LOOK_SECONDS:
@@ -171,6 +162,19 @@ class Cluster:
         if self._checks and not self._checked:
             hosts = ", ".join(self._nodes[node].host for node in self._checks)
             raise UsageError(f"no answer within {CHECK_SECONDS:.0f} s from {hosts}: look at `ray status`")
+
+    def _wait_for(self, what: str, there: Callable[[], bool], slots: int, deadline: float) -> None:
+        """Have the cluster grow to so many slots until it is there. Raises UsageError after the deadline."""
+        if not there():
+            self.say(f"waiting for {what}; there are {self.described()}")
+        while not there():
+            if time.monotonic() > deadline:
+                raise UsageError(
+                    f"{what}: after {self.settings.wait_timeout} the cluster has {self.described()} for "
+                    "trials; wait longer, or ask for less"
+                )
+            self.follow(slots)
+            time.sleep(0.2)
 
     def described(self) -> str:
         """Nodes for trials, and their cores and GPUs."""

@@ -10,7 +10,7 @@ from search.settings import UsageError
 from trainables.data import Dataset
 
 MEBIBYTE = 2**20
-SHARED = Path("/dev/shm")  # noqa: S108  # only its size is looked at
+SHARED = Path("/dev/shm")  # noqa: S108  only its size is looked at
 USED_BY_RAY = 100 * MEBIBYTE
 """What Ray keeps in the object store besides the data set, at most."""
 LEAST = 512 * MEBIBYTE

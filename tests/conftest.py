@@ -3,6 +3,7 @@
 import os
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 # two processes with two threads each would wait for one another on two cores; read when numpy is imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -50,3 +51,12 @@ def proxy(s3_server: str, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Itera
     monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.address)
     yield proxy
     proxy.close()
+
+
+@pytest.fixture
+def cifar10_images() -> Path:
+    """The real CIFAR-10 as image files in an archive, which is no part of the project."""
+    path = Path(__file__).parents[2] / "shared/cifar10/cifar10.tar.xz"
+    if not path.is_file():
+        pytest.skip(f"tries the images of CIFAR-10, train/CLASS/* and test/CLASS/* in an archive: {path}")
+    return path

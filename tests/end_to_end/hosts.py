@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+import pytest
 
 SHARED = Path("/srv")
 """Where every host has the same folder: their shared disk."""
@@ -66,7 +67,7 @@ while true; do wait -n || sleep 1; done  # the host's pid 1: takes in what has l
 """
 
 
-def why_not() -> str | None:
+def _why_not() -> str | None:
     """Why there can be no hosts here, or None."""
     missing = [package for tool, package in TOOLS.items() if shutil.which(tool, path=PATH) is None]
     if missing:
@@ -221,7 +222,12 @@ class Hosts:
 
 @contextmanager
 def hosts(*names: str) -> Iterator[Hosts]:
-    """Start hosts; nothing is left of them at the end. A name is a link's too: at most 15 characters."""
+    """Start hosts; nothing is left of them at the end. A name is a link's too: at most 15 characters.
+
+    Skips the test where the machine cannot have any.
+    """
+    if reason := _why_not():
+        pytest.skip(reason)
     # neither below a home nor below /tmp, which the hosts do not share
     folder = Path(tempfile.mkdtemp(prefix="hosts-", dir="/var/tmp"))
     try:

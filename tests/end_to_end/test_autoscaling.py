@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hosts import SHARED, Host, hosts, why_not
+from hosts import SHARED, Host, hosts
 from own_cluster import NodeWatch, copy_project
 
 from search.results import Results
@@ -17,7 +17,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.alone,
     pytest.mark.timeout(600),
-    pytest.mark.skipif(why_not() is not None, reason=str(why_not())),
 ]
 
 MOST = 3

@@ -156,6 +156,17 @@ def test_a_search_that_is_interrupted_leaves_nothing_on_the_cluster(
         (("--device=auto", "--gpus-per-trial=2"), {}, "for a trial trains on one GPU"),
         (("--device=auto", "--gpus-per-trial=1"), {}, "--gpus-per-trial 1 can never be placed"),
         (("--cpus-per-trial=9",), {}, "--cpus-per-trial 9 can never be placed"),
+        (
+            (
+                "--device=auto",
+                "--cpus-per-trial=9",
+                "--gpus-per-trial=0",
+                "--max-concurrent=4",
+                "--wait-timeout=1s",
+            ),
+            {},
+            "a node with 9 cores for a trial: after 1s the cluster has 1 node with 2 cores",
+        ),
         (("--wait-for=8gpu", "--wait-timeout=1s"), {}, "after 1s the cluster has 1 node with 2 cores"),
         ((), {"RAY_AUTH_TOKEN": "f" * 64}, "asks for another token"),
     ],

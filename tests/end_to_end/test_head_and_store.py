@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hosts import ENVIRONMENT, SHARED, why_not
+from hosts import ENVIRONMENT, SHARED
 from own_cluster import OwnCluster, own_cluster, wait_until
 
 from benchmarks import fault_evidence
@@ -19,7 +19,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.alone,
     pytest.mark.timeout(600),
-    pytest.mark.skipif(why_not() is not None, reason=str(why_not())),
 ]
 
 TRIALS, EPOCHS = 2, 40

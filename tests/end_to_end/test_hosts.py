@@ -6,9 +6,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from hosts import SHARED, hosts, why_not
+from hosts import SHARED, hosts
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]
+pytestmark = pytest.mark.slow
 
 
 def test_hosts_have_homes_of_their_own_and_one_shared_disk() -> None:

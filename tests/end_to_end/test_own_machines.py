@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
-from hosts import SHARED, Host, why_not
+from hosts import SHARED, Host
 from own_cluster import NodeWatch, OwnCluster, own_cluster, wait_until
 from ray._private.utils import get_num_cpus
 
@@ -22,7 +22,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.alone,
     pytest.mark.timeout(600),
-    pytest.mark.skipif(why_not() is not None, reason=str(why_not())),
 ]
 
 WORKERS = ("one", "two", "three", "four")

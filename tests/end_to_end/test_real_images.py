@@ -10,13 +10,10 @@ import pytest
 
 from search.results import Results
 
-ARCHIVE = Path(__file__).parents[3] / "shared" / "cifar10" / "cifar10.tar.xz"
-
 
 @pytest.mark.slow
-@pytest.mark.skipif(not ARCHIVE.is_file(), reason=f"needs CIFAR-10 as image files in {ARCHIVE}")
-def test_a_baseline_learns_from_real_images(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "search.run", "--dataset", str(ARCHIVE), "--baselines"]
+def test_a_baseline_learns_from_real_images(tmp_path: Path, cifar10_images: Path) -> None:
+    command = [sys.executable, "-m", "search.run", "--dataset", str(cifar10_images), "--baselines"]
     options = [
         "--trials",
         "2",

@@ -144,7 +144,7 @@ class Slow:
 
     def search(self, slots: int, trials: int, every: float) -> list[int]:
         """How many were proposed each time, while `trials` are asked for, `every` so many seconds."""
-        ahead = Lookahead(self, lambda: self.now)  # type: ignore[arg-type]
+        ahead = Lookahead(self, lambda: self.now)
         due = self.now
         while self.asked < trials:
             ahead.idle(slots, slots)
@@ -176,7 +176,7 @@ def test_a_wide_search_that_falls_behind_proposes_more_at_once(slots: int, most:
 def test_a_search_that_has_caught_up_proposes_one_at_a_time_again() -> None:
     search = Slow(fit=0.05)
     assert search.search(slots=1000, trials=300, every=0.01)[-1] > 4
-    ahead = Lookahead(search, lambda: search.now)  # type: ignore[arg-type]
+    ahead = Lookahead(search, lambda: search.now)
     ahead.count = 16
     for _ in range(100):
         search.now += 10.0
@@ -188,6 +188,6 @@ def test_a_search_that_has_caught_up_proposes_one_at_a_time_again() -> None:
 @pytest.mark.parametrize(("free", "made"), [(1, []), (31, []), (40, [40]), (1000, [MOST])])
 def test_many_slots_that_wait_at_once_get_proposals_of_one_model(free: int, made: list[int]) -> None:
     search = Slow(fit=0.05)
-    ahead = Lookahead(search, lambda: search.now)  # type: ignore[arg-type]
+    ahead = Lookahead(search, lambda: search.now)
     ahead.needed(1000 - free, 1000)
     assert search.made == made

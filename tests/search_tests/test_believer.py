@@ -82,7 +82,7 @@ def test_a_batch_takes_one_fit_and_begins_with_what_would_be_proposed_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     fits = []
-    monkeypatch.setattr(multifidelity, "fit", lambda *a: fits.append(1) or gp.fit(*a))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(multifidelity, "fit", lambda *a: fits.append(1) or gp.fit(*a))
     study = study_of(30)
     alone = several(study, 1)
     batch = several(study, 12)

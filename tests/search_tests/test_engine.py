@@ -52,7 +52,7 @@ def test_a_stint_that_waits_for_a_place_uses_up_no_gpu_time(monkeypatch: pytest.
     slots = Slots(count=2, cpus=1, gpus=0.5)
     search = Engine(make(), slots, None, lambda work: pytest.fail("no room"), lambda row: 0.0)
     for status in ("RUNNING", "PENDING"):
-        search.ray_trials[status] = SimpleNamespace(status=status)  # type: ignore[assignment]
+        search.ray_trials[status] = SimpleNamespace(status=status)
     for _ in range(11):
         search.should_stop()
         now += 1.0

@@ -3,6 +3,7 @@ import io
 import itertools
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,8 +16,7 @@ NAMES = ("cat", "dog", "großes Tier")
 class Recorder:
     """Stands for a network: class 0 is as probable as the image is red; remembers how many came at a time."""
 
-    class task:  # noqa: N801  stands for an attribute of that name
-        image_size = 4
+    task = SimpleNamespace(image_size=4)
 
     def __init__(self) -> None:
         self.batches: list[int] = []

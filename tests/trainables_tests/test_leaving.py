@@ -3,7 +3,8 @@
 import errno
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -23,6 +24,16 @@ def asked_to_leave() -> Iterator[list[int]]:
     signal.signal(signal.SIGTERM, before)
 
 
+def told_to_leave_before(step: Callable[..., Any]) -> Callable[..., Any]:
+    """A step of a worker's, in which it is asked to leave first."""
+
+    def told(*arguments: Any, **options: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return step(*arguments, **options)
+
+    return told
+
+
 def test_a_worker_asked_to_leave_within_an_epoch_keeps_the_last_one(
     worker, order, folder, asked_to_leave, monkeypatch
 ):
@@ -31,14 +42,8 @@ def test_a_worker_asked_to_leave_within_an_epoch_keeps_the_last_one(
     leaving = worker(order(checkpoint_epochs=(4,)))
     first = [leaving.step(), leaving.step()]
     assert checkpoint.load(folder) is None
-    forward = Training.run_epoch
-
-    def interrupted(self):
-        os.kill(os.getpid(), signal.SIGTERM)
-        return forward(self)
-
     with monkeypatch.context() as patch:
-        patch.setattr(Training, "run_epoch", interrupted)
+        patch.setattr(Training, "run_epoch", told_to_leave_before(Training.run_epoch))
         with pytest.raises(WorkerUsedUpError, match="asked to leave"):
             leaving.step()
     state = checkpoint.load(folder)
@@ -65,13 +70,7 @@ def test_a_worker_asked_to_leave_while_it_saves_leaves_when_that_is_done(
     worker, order, folder, asked_to_leave, monkeypatch
 ):
     leaving = worker(order())
-    save = checkpoint.save
-
-    def interrupted(*arguments):
-        os.kill(os.getpid(), signal.SIGTERM)
-        save(*arguments)
-
-    monkeypatch.setattr(checkpoint, "save", interrupted)
+    monkeypatch.setattr(checkpoint, "save", told_to_leave_before(checkpoint.save))
     with pytest.raises(WorkerUsedUpError, match="asked to leave"):
         leaving.step()
     state = checkpoint.load(folder)
@@ -84,14 +83,8 @@ def test_a_worker_asked_to_leave_while_it_loads_a_checkpoint_leaves_it_there(
 ):
     steps(worker(order(checkpoint_epochs=(2,))), 2)
     leaving = worker(order(stint=1, known_epochs=2))
-    load = torch.load
-
-    def interrupted(*arguments, **options):
-        os.kill(os.getpid(), signal.SIGTERM)
-        return load(*arguments, **options)
-
     with monkeypatch.context() as patch:
-        patch.setattr(torch, "load", interrupted)
+        patch.setattr(torch, "load", told_to_leave_before(torch.load))
         patch.setattr("warnings.warn", lambda *_, **__: None)  # it takes the signal for damage
         with pytest.raises(WorkerUsedUpError, match="asked to leave"):
             leaving.step()
@@ -105,16 +98,11 @@ def test_a_worker_whose_disk_leaves_before_it_does_is_at_no_fault(
 ):
     leaving = worker(order(checkpoint_epochs=(4,)))
     leaving.step()
-    forward = Training.run_epoch
-
-    def interrupted(self):
-        os.kill(os.getpid(), signal.SIGTERM)
-        return forward(self)
 
     def away(*_):
         raise OSError(errno.ESTALE, "Stale file handle")
 
-    monkeypatch.setattr(Training, "run_epoch", interrupted)
+    monkeypatch.setattr(Training, "run_epoch", told_to_leave_before(Training.run_epoch))
     monkeypatch.setattr(checkpoint, "save", away)
     with pytest.raises(WorkerUsedUpError, match="asked to leave"):
         leaving.step()

@@ -12,15 +12,6 @@ def data_dir(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-@pytest.fixture
-def cifar10_images() -> Path:
-    """The real CIFAR-10 as JPEG files in an archive, beside the checkout where there is one."""
-    path = Path(__file__).parents[3].parent / "shared/cifar10/cifar10.tar.xz"
-    if not path.is_file():
-        pytest.skip("no shared/cifar10/cifar10.tar.xz beside the checkout")
-    return path
-
-
 class _Handler(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
