@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from search.growth import Growth
 from search.local_ray import NodeAffinitySchedulingStrategy, ray
 from search.nodes import Node, NodeKind, kinds_asked_for, kinds_to_come, living_nodes
 from search.settings import Settings, UsageError
-from search.slots import Machine, Slots, cluster_slots
+from search.slots import Machine, cluster_slots
 
 LOOK_SECONDS = 1.0
 CHECK_SECONDS = 60.0
@@ -57,11 +58,7 @@ class Cluster:
                 "resources, or --num-cpus, in the cluster's file), or leave --head-trains out"
             )
         slots = cluster_slots(settings, self._machines())
-        self.slots = (
-            slots
-            if settings.head_trains
-            else Slots(slots.count, slots.cpus, slots.gpus, head.id if head is not None else "")
-        )
+        self.slots = slots if settings.head_trains or head is None else replace(slots, not_on=head.id)
         self._growth = Growth(self.slots)
 
     def _machines(self) -> list[Machine]:

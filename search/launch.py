@@ -125,7 +125,8 @@ def _drive_search(driver: Driver, controller: Controller) -> StopReason:
     keeper = CheckpointKeeper(folder, controller, max(KEEP_BEST, settings.confirm_top), driver.mirror.drop)
     if controller.finished:
         return "finished"
-    looked_at, look, tidy = -1, Paced(least=0.0), Paced(least=60.0)
+    looked_at = -1
+    look, tidy = Paced(least=0.0), Paced(least=60.0)
 
     def keep() -> None:
         nonlocal looked_at
@@ -134,12 +135,8 @@ def _drive_search(driver: Driver, controller: Controller) -> StopReason:
             keep_for_finish(driver, controller)
 
     def each_second() -> None:
-        if look.due():
-            with look:
-                keep()
-        if tidy.due():
-            with tidy:
-                keeper.out_of_reach()
+        look.run(keep)
+        tidy.run(keeper.out_of_reach)
 
     keep()
     used_up = driver.budgets.used_up(controller.epochs)

@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import time
-from types import TracebackType
+from collections.abc import Callable
 
 SHARE = 0.02
 
 
 class Paced:
-    """When something is due again: not before `least` seconds, nor before it would take more than SHARE.
-
-    A context manager around the thing itself.
-    """
+    """Does a thing again not before `least` seconds have passed, nor before it would take more than SHARE."""
 
     def __init__(self, least: float) -> None:
         self.least = least
-        self._next = self._began = 0.0
+        self._next = 0.0
 
-    def due(self) -> bool:
-        """Whether it is time."""
-        return time.monotonic() >= self._next
-
-    def __enter__(self) -> None:
-        self._began = time.monotonic()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def run(self, action: Callable[[], None]) -> None:
+        """Do it if it is time."""
+        began = time.monotonic()
+        if began < self._next:
+            return
+        action()
         now = time.monotonic()
-        self._next = now + max(self.least, (now - self._began) / SHARE)
+        self._next = now + max(self.least, (now - began) / SHARE)

@@ -96,14 +96,15 @@ class Progress:
 
     def update(self) -> None:
         """Show the search as it stands; cheap to call often."""
-        if self.quiet or not self._pace.due():
-            return
-        self._pace.least = LINE_SECONDS if self._live is None else REFRESH_SECONDS
-        with self._pace:
-            if self._live is None:
-                self._print_line()
-            else:
-                self._live.update(view(self.snapshot(), self.metric), refresh=True)
+        if not self.quiet:
+            self._pace.least = LINE_SECONDS if self._live is None else REFRESH_SECONDS
+            self._pace.run(self._show)
+
+    def _show(self) -> None:
+        if self._live is None:
+            self._print_line()
+        else:
+            self._live.update(view(self.snapshot(), self.metric), refresh=True)
 
     def say(self, text: str) -> None:
         """A line that stays on the screen; safe in a signal handler's place."""
