@@ -7,6 +7,8 @@ from pathlib import Path
 
 # two processes with two threads each would wait for one another on two cores; read when numpy is imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Ray's workers run at nice 15, which starves them where the other process computes
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 import pytest
 import s3_storage

@@ -21,6 +21,7 @@ from search.results import Results
 SMALL = (
     "--space=benchmarks.small_space",
     "--max-concurrent=1",
+    "--cpus-per-trial=1",
     "--asha=none",
     "--device=cpu",
     "--no-confirm",
@@ -98,7 +99,7 @@ def fill(disk: Path) -> Path:
 
 @pytest.mark.slow
 def test_a_full_disk_ends_the_search_with_a_word_and_no_trial_pays_for_it(small_disk: Path) -> None:
-    with searching(*SMALL, "--trials", "4", "--max-epochs", "8", storage=small_disk) as search:
+    with searching(*SMALL, "--trials", "2", "--max-epochs", "8", storage=small_disk) as search:
         search.wait_for_epochs(2)
         filler = fill(small_disk)
         status = search.finish()
@@ -119,14 +120,14 @@ def test_a_full_disk_ends_the_search_with_a_word_and_no_trial_pays_for_it(small_
     assert again.returncode == 0, again.stdout + again.stderr
     results = Results(search.folder)
     assert results.stopped == "finished"
-    assert results.trials["outcome"].tolist() == ["complete"] * 4
+    assert results.trials["outcome"].tolist() == ["complete"] * 2
     for trial in results.study.get_trials(deepcopy=False):
         assert "failures" not in trial.user_attrs
 
 
 @pytest.mark.slow
 def test_a_trial_whose_worker_is_asked_to_leave_repeats_no_epoch(tmp_path: Path) -> None:
-    epochs = 40
+    epochs = 16
     with searching(*SMALL, "--trials", "1", "--max-epochs", str(epochs), storage=tmp_path) as search:
         search.wait_for_epochs(2)
         training_worker(search).terminate()  # as where a spot machine is taken away

@@ -110,7 +110,8 @@ def test_a_time_budget_that_is_too_short_leaves_the_search_unconfirmed(
     shared_ray: None, tmp_path: Path
 ) -> None:
     out = Console(file=io.StringIO(), width=100)
-    results = run(settings(tmp_path, trials=500, time_budget="12s"), console=out)
+    # a thousand epochs do not fit on any machine
+    results = run(settings(tmp_path, trials=500, max_epochs=1000, time_budget="40s"), console=out)
     text = out.file.getvalue()
     assert "up to half of the budget is kept for that, two thirds if need be" in text
     assert "too little is left of the budget to confirm anything" in text
@@ -121,20 +122,21 @@ def test_a_time_budget_that_is_too_short_leaves_the_search_unconfirmed(
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_driver_that_ends_while_it_confirms_goes_on_there(tmp_path: Path, number: signal.Signals) -> None:
-    options = ("--space=benchmarks.small_space", "--trials=3", "--max-epochs=6", "--asha=none", "--seed=3")
+    options = ("--space=benchmarks.small_space", "--trials=3", "--max-epochs=4", "--asha=none", "--seed=3")
     with searching(*options, "--confirm-top=2", "--confirm-seeds=2", storage=tmp_path) as search:
         deadline = time.monotonic() + 200
         while not list((tmp_path / "run").glob("confirm/*/events*")):
             assert search.process.poll() is None, search.process.communicate()[0]
             assert time.monotonic() < deadline
             search.look()
-            time.sleep(0.1)
+            time.sleep(0.5)
         os.kill(search.process.pid, number)
         search.finish()
-        assert search.left_over() == []
+    interrupted = search
     searched = Results(tmp_path / "run").trials.to_dict()
     with searching("--resume", str(tmp_path / "run"), storage=tmp_path) as search:
         assert search.finish() == 0, search.output
+    assert interrupted.left_over() == []  # asked here, for Ray's agents take a minute to leave
     results = Results(tmp_path / "run")
     assert results.trials.to_dict() == searched, "the search was not touched"
     assert results.stopped == "finished"

@@ -27,6 +27,7 @@ def search(folder: Path, *names: str, **settings: Any) -> Results:
             "trials": len(names),
             "max_epochs": 3,
             "max_concurrent": 1,
+            "cpus_per_trial": 1,
             "asha": "stop",  # in which nothing waits: outcomes come in the order of the names
             "baselines": True,
             "confirm": False,
