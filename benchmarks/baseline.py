@@ -27,8 +27,16 @@ def changed(params: dict[str, Any], changes: list[str]) -> dict[str, Any]:
         name, _, value = change.partition("=")
         if name not in params:
             raise SystemExit(f"--set {change}: the baseline has no {name}, but " + ", ".join(params))
-        params = params | {name: type(params[name])(value)}
+        params = params | {name: _as(params[name], value, change)}
     return params
+
+
+def _as(old: Any, value: str, change: str) -> Any:
+    """A value in the type of the one it replaces."""
+    try:
+        return {"true": True, "false": False}[value.lower()] if isinstance(old, bool) else type(old)(value)
+    except (KeyError, ValueError):
+        raise SystemExit(f"--set {change}: expected a value like {old!r}") from None
 
 
 def main() -> None:

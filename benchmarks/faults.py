@@ -146,7 +146,7 @@ def _session(leader: int) -> list[psutil.Process]:
     return found
 
 
-def _wait_for_workers(leader: int, seconds: float = 60) -> None:
+def _wait_for_workers(leader: int, seconds: float = 180) -> None:
     """Until the workers of a killed driver have noticed: what they did until then counts as its sitting."""
     deadline = time.monotonic() + seconds
     while any(_trains(process) for process in _session(leader)):

@@ -51,4 +51,4 @@ def result(epoch: int, promise: float) -> dict[str, Any]:
         "validation_seconds": 0.1,
     }
     facts = {"precision": "fp32", "device": "cpu", "node": str(os.getpid())}
-    return {"reports": [row], "setup_seconds": 0.0, "checkpoint_seconds": 0.0, **facts}
+    return {"reports": [row], "setup_seconds": 0.0, "checkpoint_seconds": 0.0, "saved": True, **facts}

@@ -24,7 +24,7 @@ import psutil
 from trainables.data import Dataset, load_dataset
 
 MEBIBYTE = 2**20
-EVERY_SECONDS = 0.5
+EVERY_SECONDS = 1.0
 MACS = 20_000_000
 """Multiply-adds an image of the costliest network in the test of growth."""
 
@@ -43,7 +43,7 @@ class Watch:
     def __init__(self) -> None:
         self.driver, self.workers = Peak(), dict[int, Peak]()
         self.together = 0
-        """The most that driver and workers held at once, shared pages counted once."""
+        """The most that driver, workers and Ray's processes held at once, shared pages counted once."""
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._look_on)
 
@@ -57,13 +57,13 @@ class Watch:
 
     def _look_on(self) -> None:
         while not self._end.wait(EVERY_SECONDS):
-            seen = {pid: self._bytes(pid) for pid in _workers()}
-            seen = {pid: found for pid, found in seen.items() if found[1]}
+            seen = {pid: (name, self._bytes(pid)) for pid, name in _below()}
             here = self._bytes(psutil.Process().pid)
             _raise(self.driver, here)
-            for pid, found in seen.items():
-                _raise(self.workers.setdefault(pid, Peak()), found)
-            self.together = max(self.together, here[1] + sum(found[1] for found in seen.values()))
+            for pid, (name, found) in seen.items():
+                if "ray::_Inner" in name:  # as Tune names a trainable's process
+                    _raise(self.workers.setdefault(pid, Peak()), found)
+            self.together = max(self.together, here[1] + sum(found[1] for _, found in seen.values()))
 
     @staticmethod
     def _bytes(pid: int) -> tuple[int, int]:
@@ -79,11 +79,11 @@ def _raise(peak: Peak, found: tuple[int, int]) -> None:
     peak.resident, peak.proportional = max(peak.resident, found[0]), max(peak.proportional, found[1])
 
 
-def _workers() -> Iterator[int]:
+def _below() -> Iterator[tuple[int, str]]:
+    """Processes below this one, with their names."""
     for process in psutil.Process().children(recursive=True):
         try:
-            if "ray::_Inner" in " ".join(process.cmdline()):  # as Tune names a trainable's process
-                yield process.pid
+            yield process.pid, " ".join(process.cmdline())
         except psutil.Error:
             continue
 
@@ -116,7 +116,7 @@ def searched(dataset: str, trials: int) -> pd.Series[Any]:
             "driver, proportional": watch.driver.proportional,
             "largest worker, resident": max(peak.resident for peak in workers),
             "largest worker, proportional": max(peak.proportional for peak in workers),
-            "driver and workers at once": watch.together,
+            "driver, workers and Ray at once": watch.together,
         }
     ).div(MEBIBYTE)
 

@@ -11,17 +11,19 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 
 import optuna
 import pandas as pd
 
 from benchmarks import stock_tune
+from benchmarks.apart import apart
 from benchmarks.events import epochs_of
+from benchmarks.stock_tune import Epoch
 from trainables.config import OptimizerConfig, Task, TrialConfig
 
 SLOTS = 2
@@ -41,11 +43,15 @@ def suggest(trial: optuna.Trial, task: Task) -> TrialConfig:
     )
 
 
-Epochs = list[tuple[float, float]]
-"""When each epoch of any trial began and ended, in seconds since 1970."""
-Found = tuple[Epochs, dict[str, float]]
+Found = tuple[list[Epoch], dict[str, float]]
 """The epochs, and what else is known."""
 OVERHEAD = "checkpoints and set-up, share of training"
+BETWEEN = "seconds between two trials"
+SETTINGS = {
+    "ours": "search.run with a fixed number of epochs, 2 slots of one core",
+    "stock": "a function that reports and checkpoints each epoch, OptunaSearch,"
+    " ASHAScheduler that stops nothing, 2 trials of one core, workers not reused",
+}
 
 
 def ours(trials: int, epochs: int, folder: Path) -> Found:
@@ -73,8 +79,7 @@ def ours(trials: int, epochs: int, folder: Path) -> Found:
     spent = [stint["seconds"] for trial in results.study.trials for stint in trial.user_attrs["stints"]]
     training = sum(seconds["training"] + seconds["validation"] for seconds in spent)
     beside = sum(seconds["checkpoint"] + seconds["setup"] for seconds in spent)
-    spans = [(epoch.began, epoch.ended) for epoch in epochs_of(results.folder.path)]
-    return spans, {OVERHEAD: beside / training}
+    return epochs_of(results.folder.path), {OVERHEAD: beside / training}
 
 
 def stock(trials: int, epochs: int, folder: Path) -> Found:
@@ -100,16 +105,29 @@ def stock(trials: int, epochs: int, folder: Path) -> Found:
         suggest=suggest,
         data=load_dataset("digits"),
     )
-    return [(epoch.began, epoch.ended) for epoch in found], {}
+    return found, {}
 
 
-def row(spans: Epochs, began: float, ended: float, trials: int) -> dict[str, float]:
+def between(epochs: list[Epoch]) -> float:
+    """Median seconds from the last step of a trial to the first of the next: the slot that was free first
+    begins first.
+    """
+    by_trial: dict[str, list[Epoch]] = {}
+    for epoch in epochs:
+        by_trial.setdefault(epoch.trial, []).append(epoch)
+    ends = sorted(max(epoch.ended for epoch in of_one) for of_one in by_trial.values())
+    begins = sorted(min(epoch.began for epoch in of_one) for of_one in by_trial.values())
+    return median(begin - end for begin, end in zip(begins[SLOTS:], ends, strict=False))
+
+
+def row(epochs: list[Epoch], began: float, ended: float, trials: int) -> dict[str, float]:
     """Shares of slot time that were training and evaluation."""
-    busy = sum(b - a for a, b in spans)
-    first, last = min(a for a, _ in spans), max(b for _, b in spans)
+    busy = sum(epoch.ended - epoch.began for epoch in epochs)
+    first, last = min(epoch.began for epoch in epochs), max(epoch.ended for epoch in epochs)
     return {
         "busy, first step to last": busy / SLOTS / (last - first),
         "busy, whole command": busy / SLOTS / (ended - began),
+        BETWEEN: between(epochs),
         "seconds to first step": first - began,
         "seconds a trial trains": busy / trials,
         "trials an hour": 3600 * trials / (ended - began),
@@ -119,7 +137,6 @@ def row(spans: Epochs, began: float, ended: float, trials: int) -> dict[str, flo
 
 def compared(trials: int, epochs: int) -> pd.DataFrame:
     """What of the slots was training: a column each."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     columns: dict[str, dict[str, float]] = {}
     searches: dict[str, Callable[[int, int, Path], Found]] = {
         "ours": ours,
@@ -128,8 +145,8 @@ def compared(trials: int, epochs: int) -> pd.DataFrame:
     with tempfile.TemporaryDirectory(prefix="slots-") as folder:
         for name, search in searches.items():
             began = time.time()
-            spans, more = search(trials, epochs, Path(folder))
-            columns[name] = row(spans, began, time.time(), trials) | more
+            found, more = apart(search, trials, epochs, Path(folder))
+            columns[name] = row(found, began, time.time(), trials) | more
     table = pd.DataFrame(columns)
     table["ours / stock"] = table["ours"] / table["stock"]
     return table
@@ -147,4 +164,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from benchmarks.slot_use import (
+        main as importable,
+    )  # functions of `__main__` no other process could import
+
+    importable()

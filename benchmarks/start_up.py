@@ -27,7 +27,7 @@ import sys
 from pathlib import Path
 from benchmarks.slot_use import stock
 epochs, _ = stock(2, 1, Path(sys.argv[1]))
-print("FIRST", min(began for began, _ in epochs))
+print("FIRST", min(epoch.began for epoch in epochs))
 """
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,7 +22,11 @@ from search.slots import Machine, cluster_slots
 
 LOOK_SECONDS = 1.0
 CHECK_SECONDS = 60.0
-"""Longest wait for what a node tells of itself; its first worker takes seconds to start."""
+"""At least so long is waited for what a node tells of itself; its first worker takes seconds to start."""
+JOIN_SECONDS = 60.0
+"""Longest wait for machines that start with the cluster and that are of sizes which only they can tell."""
+SETTLED_SECONDS = 900.0
+"""Within which a cluster grows to what it may be, and has again what it lost."""
 NAMES = {"python": "Python", "ray": "Ray", "torch": "torch", "code": "the project's code"}
 
 
@@ -42,8 +47,12 @@ class Cluster:
         self._silent: set[str] = set()
         self._began = False
         self._looked = 0.0
+        self._born = time.monotonic()
+        self._rooms: deque[tuple[float, int]] = deque()
+        """Slots of late, and when."""
         storage = settings.storage
-        self._storage = storage if isinstance(storage, str) else str(storage.resolve())
+        # a link may be what makes the path the same everywhere
+        self._storage = storage if isinstance(storage, str) else str(storage.absolute())
         self._own = node_check.look(self._storage, word)
         known = kinds_to_come()
         self._only_asked_for = not known
@@ -66,16 +75,20 @@ class Cluster:
 
         Raises UsageError where there is nothing and none may come, or none came in time.
         """
-        deadline, told = time.monotonic() + parse_duration(self.settings.wait_timeout), False
+        began, patience, told = time.monotonic(), parse_duration(self.settings.wait_timeout), False
+        all_told = sum(kind.most for kind in self.kinds if kind.at_start and not kind.machine.cpus)
         while True:
+            waited = time.monotonic() - began
             machines = [node.machine for node in self.workers] + [kind.machine for kind in self.kinds]
             machines = [machine for machine in machines if machine.cpus]
-            if machines:
+            missing = all_told - sum(not node.head for node in self._nodes.values())
+            if machines and (missing <= 0 or waited > min(patience, JOIN_SECONDS)):
                 return machines
-            if not self.kinds or time.monotonic() > deadline:
+            if not self.kinds or waited > patience:
                 raise UsageError(self._without_workers())
             if not told:
-                self.say("waiting for the cluster's first node")
+                few = f"all nodes: {missing} of {all_told} are not there yet"
+                self.say(f"waiting for {few if missing > 0 else 'the first node'}")
                 told = True
             time.sleep(0.5)
             self.look()
@@ -89,6 +102,17 @@ class Cluster:
         """Trials that may run side by side by now."""
         there = sum(self.slots.on(node.machine) for node in self.workers if node.id in self._checked)
         return min(there, self.most)
+
+    def expected(self) -> int:
+        """Trials to plan with: not what is there at this moment, for what is lost comes again, and what may
+        come needs minutes.
+        """
+        growing = time.monotonic() - self._born < SETTLED_SECONDS
+        to_come = self._to_come() if growing else 0
+        return max(1, min(self.most, max(to_come, self.room(), *(room for _, room in self._rooms))))
+
+    def _to_come(self) -> int:
+        return sum(kind.most * self.slots.on(kind.machine) for kind in self.kinds)
 
     @property
     def most(self) -> int:
@@ -106,8 +130,11 @@ class Cluster:
             return
         self.look()
         self._take_checks()
+        self._rooms.append((self._looked, self.room()))
+        while self._rooms[0][0] < self._looked - SETTLED_SECONDS:
+            self._rooms.popleft()
         there = sum(self.slots.on(node.machine) for node in self.workers)
-        to_come = sum(kind.most * self.slots.on(kind.machine) for kind in self.kinds)
+        to_come = self._to_come()
         if self.settings.max_concurrent != "auto":
             to_come = max(to_come, self.most)  # whatever brings nodes, it was told of so many
         wanted = min(to_come, self.most, 1_000_000 if demand is None else demand)
@@ -134,6 +161,7 @@ class Cluster:
         deadline = time.monotonic() + parse_duration(self.settings.wait_timeout)
         if self.settings.wait_for != "none":
             wanted = parse_resources(self.settings.wait_for)
+            self._refuse_what_cannot_come(wanted)
             per_slot = {"CPU": self.slots.cpus, "GPU": self.slots.gpus or 1.0}
             self._wait_for(
                 f"--wait-for {self.settings.wait_for}",
@@ -149,8 +177,8 @@ class Cluster:
                 1,
                 deadline,
             )
-        deadline = time.monotonic() + CHECK_SECONDS
-        while self._checks and time.monotonic() < deadline:
+        began, patience = time.monotonic(), max(CHECK_SECONDS, parse_duration(self.settings.wait_timeout))
+        while self._checks and time.monotonic() - began < (CHECK_SECONDS if self._checked else patience):
             if time.monotonic() - self._looked > LOOK_SECONDS:
                 self.look()  # one that goes owes no answer
             self._take_checks()
@@ -158,7 +186,7 @@ class Cluster:
         self._began = True
         if self._checks and not self._checked:
             hosts = ", ".join(self._nodes[node].host for node in self._checks)
-            raise UsageError(f"no answer within {CHECK_SECONDS:.0f} s from {hosts}: look at `ray status`")
+            raise UsageError(f"no answer within {patience:.0f} s from {hosts}: look at `ray status`")
 
     def _wait_for(self, what: str, there: Callable[[], bool], slots: int, deadline: float) -> None:
         """Have the cluster grow to so many slots until it is there. Raises UsageError after the deadline."""
@@ -172,6 +200,23 @@ class Cluster:
                 )
             self.follow(slots)
             time.sleep(0.2)
+
+    def _refuse_what_cannot_come(self, wanted: Mapping[str, float]) -> None:
+        """Raise UsageError where a cluster that says what may come can never have what is waited for."""
+        machines = [kind.machine for kind in self.kinds]
+        if not machines or not all(machine.cpus for machine in machines) or self._only_asked_for:
+            return
+        for resource, count in wanted.items():
+            to_come = sum(
+                kind.most * (kind.machine.gpus if resource == "GPU" else kind.machine.cpus)
+                for kind in self.kinds
+            )
+            there = self._there(resource)
+            if there + to_come < count:
+                raise UsageError(
+                    f"--wait-for {self.settings.wait_for}: {there} {resource}s are there for trials and "
+                    f"may start {to_come} more; ask for less, or raise max_workers in its file"
+                )
 
     def described(self) -> str:
         """Nodes for trials, and their cores and GPUs."""
@@ -224,6 +269,11 @@ class Cluster:
                 self._ask_again(node, f"node {host} does not reach --storage yet: {away}")
                 continue
             self._checked.add(node)
+            machine = self._nodes[node].machine
+            if machine.cpus and not self.slots.on(machine):
+                enough = machine.gpus >= self.slots.gpus
+                why = f"{self.slots.cpus} cores; give --cpus-per-trial less" if enough else "a GPU"
+                self.say(f"node {host} has no room for a trial, which takes {why}")
 
     def _ask_again(self, node: str, why: str) -> None:
         if node not in self._silent:
@@ -251,7 +301,7 @@ def shared_word(folder: Path | str) -> Iterator[str]:
     if isinstance(folder, str):
         yield word
         return
-    folder = folder.resolve()
+    folder = folder.absolute()
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f".shared-{word}"

@@ -221,7 +221,8 @@ class Controller:
         else:
             trial.lost += bool(lost)
         if error or lost:
-            self.record.note(number, {"error": error or lost, "failures": trial.failures})
+            told = {"error": error or lost, "failures": trial.failures, "lost": trial.lost}
+            self.record.note(number, told)
         if trial.failures > self.plan.retries or trial.lost >= LOST_WORKERS or trial.nodes_lost >= LOST_NODES:
             self._end(number, "failed")
         else:

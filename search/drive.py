@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 SPENT_SECONDS = 1.0
 """Time between two notes of what is spent; a crash loses no more of it."""
+STORAGE_FAULTS = 2
+"""Times in a row that a node, or a trial, may not reach the storage before that ends a cluster's search."""
 STINTS_A_SITTING = 1000
 """More than a trial can have under one driver."""
 
@@ -105,8 +107,8 @@ class Driver:
 
     @property
     def room(self) -> int:
-        """Trials that may run side by side by now, at least one: more may come."""
-        return self.prepared.slots.count if self.cluster is None else max(1, self.cluster.room())
+        """Trials to plan with that run side by side."""
+        return self.prepared.slots.count if self.cluster is None else self.cluster.expected()
 
     def say(self, text: str) -> None:
         """A line on the terminal, unless nothing is to be said."""
@@ -163,6 +165,7 @@ class Driver:
             lambda work: self._stint(job, work),
             job.score,
             room=None if self.cluster is None else self.cluster.room,
+            storage_faults=0 if self.cluster is None else STORAGE_FAULTS,
             budgets=self.budgets,
             on_lost=progress.say,
             on_step=on_step,
@@ -202,7 +205,7 @@ class Driver:
             known_epochs=work.known_epochs,
             checkpoint_epochs=tuple(rung.level for rung in job.controller.ladder.rungs),
             checkpoint_seconds=settings.checkpoint_seconds,
-            folder=job.folder(work.trial).resolve(),
+            folder=job.folder(work.trial).absolute(),
             identity=identity(work.config, job.task, job.dataset.fingerprint, self.code),
             precision=settings.precision,
             params=job.record.trial(work.trial).params,

@@ -14,6 +14,7 @@ import shutil
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,6 +51,7 @@ class Engine:
         score: Callable[[Mapping[str, Any]], float],
         *,
         room: Callable[[], int] | None = None,
+        storage_faults: int = 0,
         budgets: Budgets | None = None,
         on_lost: Callable[[str], None] = lambda text: None,
         on_step: Callable[[], None] = lambda: None,
@@ -58,12 +60,16 @@ class Engine:
         """`trainable` is what `make_trainable` gives; `score` reads the score from an epoch's report.
 
         `room` says how many trials may run side by side by now; without it that is `slots.count`.
+        `storage_faults`: how often in a row one node may not reach the storage before that ends the search.
         `on_step` is called many times a second, `on_end` with the number of each trial that has ended,
-        `on_lost` with a line for each stint whose worker died.
+        `on_lost` with a line for each stint whose worker died or could not use the storage.
         """
         self.controller, self.slots, self.trainable = controller, slots, trainable
         self.make_stint, self.score = make_stint, score
         self.room = room or (lambda: slots.count)
+        self.storage_faults = storage_faults
+        self._storage_faults: Counter[str | int] = Counter()  # in a row, by node and by trial
+        self._last_fault: dict[str, float] = {}
         self.budgets = budgets or Budgets()
         self.on_lost = on_lost
         self.on_step, self.on_end = on_step, on_end
@@ -79,29 +85,26 @@ class Engine:
 
         Raises what the controller or a hook raised.
         """
-        # `next_stint` sees to it that no more are pending than there is room for
-        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(MOST_PENDING)
-        # it counts failed stints as trials that did not complete, and says so in an error of its own
-        logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)
         folder = tempfile.mkdtemp(prefix="search-tune-")
         try:
-            tune.Tuner(
-                self.trainable,
-                tune_config=tune.TuneConfig(
-                    search_alg=WorkSource(self),
-                    scheduler=Decisions(self),
-                    num_samples=-1,
-                    reuse_actors=True,
-                ),
-                run_config=tune.RunConfig(
-                    name="stints",
-                    storage_path=folder,
-                    stop=EngineStop(self),
-                    # the worker writes its own checkpoints, to the run folder
-                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                    verbose=0,
-                ),
-            ).fit()
+            with _tune_as_needed():
+                tune.Tuner(
+                    self.trainable,
+                    tune_config=tune.TuneConfig(
+                        search_alg=WorkSource(self),
+                        scheduler=Decisions(self),
+                        num_samples=-1,
+                        reuse_actors=True,
+                    ),
+                    run_config=tune.RunConfig(
+                        name="stints",
+                        storage_path=folder,
+                        stop=EngineStop(self),
+                        # the worker writes its own checkpoints, to the run folder
+                        checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                        verbose=0,
+                    ),
+                ).fit()
         except Exception:
             if self.failure is None:
                 raise
@@ -155,7 +158,7 @@ class Engine:
         if work is None:
             return False
         if "storage" in result:
-            raise StorageError(result["storage"])  # ends the search; the trial stays unfinished
+            return self._without_storage(ray_id, result["node"], result["storage"])
         self.controller.observe_time(work.trial, end=time.time())
         if "infeasible" in result:
             self.controller.ended(work.trial, infeasible=result["infeasible"])
@@ -169,10 +172,31 @@ class Engine:
         }
         facts = {key: result[key] for key in ("precision", "device", "node")}
         self.controller.observe(work.trial, facts, spent)
+        if result["saved"]:  # an epoch without a checkpoint proves nothing
+            self._storage_faults.pop(result["node"], None)
+            self._storage_faults.pop(work.trial, None)
         for row in rows:
             if not self.controller.report(work.trial, row, self.score(row)):
                 return self._close(ray_id)
         return True
+
+    def _without_storage(self, ray_id: str, node: str, why: str) -> bool:
+        """Have another worker go on with the trial, on another node perhaps.
+
+        Raises StorageError, which ends the search, where that was tried often enough; the trial stays
+        unfinished.
+        """
+        trial = self.work[ray_id].trial
+        self._storage_faults[trial] += 1
+        # trials that one hiccup met side by side are one fault of their node
+        if self.controller.live[trial].stints[-1]["begin"] >= self._last_fault.get(node, 0.0):
+            self._storage_faults[node] += 1
+            self._last_fault[node] = time.time()
+        if max(self._storage_faults[node], self._storage_faults[trial]) > self.storage_faults:
+            raise StorageError(why)
+        self.on_lost(f"trial {trial}: node {node} could not use the storage ({why}); another worker tries")
+        self.controller.ended(trial)
+        return self._close(ray_id)
 
     def lost(self, ray_trial: RayTrial) -> None:
         """Pass on that a stint ended with an exception, or with the death of its worker."""
@@ -231,6 +255,27 @@ class Engine:
 NODE_DIED = "its node has died"
 """What Ray says of an actor whose node is gone."""
 _ANSI_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@contextmanager
+def _tune_as_needed() -> Iterator[None]:
+    """Tune's settings for a search; a Tune of the user's own in this process has its own again afterwards."""
+    # `next_stint` sees to it that no more are pending than there is room for
+    name = "TUNE_MAX_PENDING_TRIALS_PG"
+    before = os.environ.get(name)
+    os.environ[name] = str(MOST_PENDING)
+    # it counts failed stints as trials that did not complete, and says so in an error of its own
+    logger = logging.getLogger("ray.tune.tune")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def _error_of(ray_trial: RayTrial) -> Exception:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 from search import node_check
 from search.cluster import Cluster, one_line, shared_word
-from search.local_ray import maybe_enable_token_auth_if_token_available, ray
+from search.local_ray import find_node_ids, maybe_enable_token_auth_if_token_available, ray
 from search.settings import Settings, UsageError
 
 CONNECT_SECONDS = 5.0
@@ -33,6 +33,8 @@ def joined(settings: Settings, say: Callable[[str], None]) -> Iterator[Cluster]:
     address = settings.address
     if address != "auto":
         _check_listens(address)
+    if not find_node_ids():  # Ray itself would look for a minute
+        raise UsageError(f"--address {address} cannot be joined: {_NO_NODE}")
     ray.cloudpickle.register_pickle_by_value(node_check)
     _join(address)
     try:
@@ -115,16 +117,18 @@ def _why(address: str, error: BaseException) -> str:
     if "ersion mismatch" in text:
         return f"other versions run there: {text}"
     if "ould not find" in text and "any running Ray" in text:
-        return (
-            "this machine is part of no Ray cluster. Start one with `ray up cluster.yaml` and run this there "
-            "with `ray exec`, or leave --address out to search on this machine"
-        )
+        return _NO_NODE
     if isinstance(error, ConnectionError) and address != "auto":
         # something listens, and does not talk to us
         return f"what listens there is no Ray, or {_LET_IN}"
     return text
 
 
+_NO_NODE = (
+    "this machine is part of no Ray cluster. Start one with `ray up cluster.yaml` and run this there "
+    "with `ray exec`, make this machine a node with `ray start --address host:6379 --num-cpus 0`, or leave "
+    "--address out to search on this machine"
+)
 _LET_IN = (
     "it asks for another token: export RAY_AUTH_MODE=token, with the token of the cluster's head in "
     "~/.ray/auth_token or RAY_AUTH_TOKEN"

@@ -29,7 +29,7 @@ class CheckpointKeeper:
     """Deletes the checkpoints of trials that have ended and are not among the best few of those, and of those
     that wait at a rung too far down to go on.
 
-    When it is made, also those that an earlier driver left because it was killed.
+    When it is made, also those of ended trials that an earlier driver left because it was killed.
     """
 
     def __init__(
@@ -44,7 +44,8 @@ class CheckpointKeeper:
         there = {int(name) for name in checkpoint.holders(folder.trial(0).parent) if name.isdecimal()}
         ended = [number for number in range(controller.asked) if number not in controller.live]
         self.kept = controller.ranking(ended)[: self.count]
-        for dropped in (there - controller.live.keys()) - set(self.kept):
+        # what is there of numbers that the record does not know may be those of trials to come
+        for dropped in (there & set(ended)) - set(self.kept):
             self.drop(folder.trial(dropped))
         self._without = {(n, trial.epochs) for n, trial in controller.live.items() if n not in there}
 

@@ -41,6 +41,7 @@ for _name, _value in _ENVIRONMENT.items():
 import ray
 from ray import tune
 from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
+from ray._private.services import find_node_ids
 from ray._private.state import state as cluster_state
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.tune.execution import class_cache
@@ -57,6 +58,7 @@ __all__ = [
     "Searcher",
     "TrialScheduler",
     "cluster_state",
+    "find_node_ids",
     "local_ray",
     "maybe_enable_token_auth_if_token_available",
     "placement_group",

@@ -34,6 +34,8 @@ class NodeKind:
     machine: Machine
     """Nothing at all where only a node that has come shows its size."""
     most: int
+    at_start: bool = False
+    """Whether all of them start with the cluster, as machines of one's own do, and not when trials wait."""
 
 
 def living_nodes() -> list[Node]:
@@ -89,7 +91,9 @@ def _kinds_in(document: dict[str, Any]) -> list[NodeKind]:
     head = None if own else document.get("head_node_type")
     most = int(document.get("max_workers", 0))
     return [
-        NodeKind(_machine(kind.get("resources", {})), min(most, int(kind.get("max_workers", 0))))
+        NodeKind(
+            _machine(kind.get("resources", {})), min(most, int(kind.get("max_workers", 0))), at_start=own
+        )
         for name, kind in document.get("available_node_types", {}).items()
         if name != head and kind.get("max_workers", 0)
     ]

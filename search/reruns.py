@@ -70,7 +70,7 @@ def wall_seconds(trainings: Sequence[Rerun], slots: int) -> float:
     """Until all are done, each given to the slot that is free first, with a margin; 0 for none."""
     if not trainings:
         return 0.0
-    free = [0.0] * slots
+    free = [0.0] * min(slots, len(trainings))
     for training in trainings:
         heapq.heapreplace(free, free[0] + training.seconds)
     return MARGIN * max(free) + START_SECONDS

@@ -88,6 +88,7 @@ def live_trial(trial: FrozenTrial, config: Any) -> LiveTrial:
         epochs=epochs,
         stints=list(facts.get("stints", ())),
         failures=facts.get("failures", 0),
+        lost=facts.get("lost", 0),
         seconds=sum(float(row.get("seconds", 0.0)) for row in rows),
         rows=rows,
         arrivals={k: place for k, place in facts.get("arrivals", {}).items() if int(k) <= epochs},

@@ -32,12 +32,14 @@ def s3_server() -> Iterator[str]:
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         address = f"http://127.0.0.1:{port}"
-        for _ in range(600):
+        for _ in range(3000):
             assert process.poll() is None, "moto's server ended"
             with suppress(OSError):
                 urllib.request.urlopen(address, timeout=5).close()
                 break
             time.sleep(0.1)
+        else:
+            raise AssertionError("moto's server does not answer")
         yield address
     finally:
         process.kill()

@@ -122,6 +122,8 @@ def location(text: str) -> Path | str:
             f"AWS_ENDPOINT_URL, but it is {parts.scheme}://{parts.netloc}{parts.path}?..."
         )
     if parts.scheme == "file":
+        if parts.netloc:
+            raise ValueError(f"must have three slashes before a folder, file:///..., but is {text!r}")
         return Path(parts.path)
     if parts.scheme not in SCHEMES:
         known = ", ".join(f"{scheme}://" for scheme in SCHEMES)

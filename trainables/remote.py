@@ -46,7 +46,7 @@ class RemotePlace:
         """The folder that this one lies in."""
         return replace(self, address=self.address.rpartition("/")[0])
 
-    def resolve(self) -> RemotePlace:
+    def absolute(self) -> RemotePlace:
         """Itself: an address is the same from anywhere."""
         return self
 

@@ -68,7 +68,7 @@ class Trainable(tune.Trainable):
         self.writer: Any = None
         self.training = None
         self.unsaved: dict[str, Any] | None = None
-        self.stepping = self.saving = self.leaving = False
+        self.stepping = self.saving = self.leaving = self.saved = False
         if threading.current_thread() is threading.main_thread():
             self.ray_handler: Any = signal.signal(signal.SIGTERM, self._asked_to_leave)
         self.used_up = ""
@@ -94,7 +94,7 @@ class Trainable(tune.Trainable):
         """One epoch; the first step of a stint begins it."""
         assert self.stint is not None
         began = time.perf_counter()
-        self.stepping = True
+        self.stepping, self.saved = True, False
         trained = self.stint.known_epochs
         try:
             unknown = self._begin() if self.training is None else []
@@ -112,14 +112,18 @@ class Trainable(tune.Trainable):
             self.used_up = f"out of memory: {text}"
             return {"infeasible": self.used_up}
         except StorageError as error:
+            if self.leaving:
+                raise WorkerUsedUpError(LEAVING) from error  # what it saved last counts
             self._forget()
-            return {"storage": str(error)}
+            self.used_up = "it could not use the storage"  # the next worker may be on another node
+            return {"storage": str(error), "node": platform.node()}
         finally:
             self.stepping = False
         return {
             "reports": reports,
             "setup_seconds": setup_seconds,
             "checkpoint_seconds": self.checkpoint_seconds,
+            "saved": self.saved,
             "precision": self.training.precision,
             "device": str(self.training.device),
             "node": platform.node(),
@@ -187,7 +191,7 @@ class Trainable(tune.Trainable):
         row = asdict(report)
         self.reports.append(row)
         overdue = time.monotonic() - self.last_checkpoint > order.checkpoint_seconds
-        self.checkpoint_seconds = 0.0
+        began = time.perf_counter()
         with writing(order.folder):
             self._show(report)
             if report.epoch == order.task.max_epochs:
@@ -201,19 +205,18 @@ class Trainable(tune.Trainable):
                 self._save({**state, "scored": training.scored_weights()}, order)
             else:
                 self.unsaved = copied(state)  # on the device, which need not wait for it
+        self.checkpoint_seconds = time.perf_counter() - began
         return row
 
     def _save(self, state: dict[str, Any], order: Stint) -> None:
-        began = time.perf_counter()
         self.saving = True
         try:
             self.writer.save()
             checkpoint.save(order.folder, order.stint, state)
         finally:
             self.saving = False
-        self.unsaved = None
+        self.unsaved, self.saved = None, True
         self.last_checkpoint = time.monotonic()
-        self.checkpoint_seconds = time.perf_counter() - began
         if self.leaving:
             raise WorkerUsedUpError(LEAVING)
 
@@ -226,10 +229,13 @@ class Trainable(tune.Trainable):
         if self.saving:
             return  # and leave when that is done
         if self.unsaved is not None and self.stint is not None:
+            self.saving = True
             state, self.unsaved = self.unsaved, None
-            state["scored"] = scored_in(state["training"], self.stint.config.averaging)
-            with suppress(OSError):  # the disk may leave with the machine: the checkpoint before counts
+            # the disk may leave with the machine, and torch tells it in its own way: the one before counts
+            with suppress(Exception):
+                state["scored"] = scored_in(state["training"], self.stint.config.averaging)
                 checkpoint.save(self.stint.folder, self.stint.stint, state)
+            self.saving = False
         if self.stepping:
             raise WorkerUsedUpError(LEAVING)
         self.ray_handler(number, frame)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -90,7 +91,7 @@ class Training:
         self.steps_per_epoch = max(1, round(images / config.batch_size))
         self.steps = self.steps_per_epoch * task.max_epochs
 
-        torch.manual_seed(derive_seed(seed, "weights"))
+        _seed_all(derive_seed(seed, "weights"))
         model = config.model.build(task)
         initialize(model, config.model, weights)
         self.model = model.to(self.device).to(memory_format=torch.channels_last)
@@ -157,7 +158,7 @@ class Training:
         """Mean loss, accuracy, and the last learning rate."""
         config, part = self.config, self.inputs.train
         # what is dropped and what is drawn for the images must not follow from each other
-        torch.manual_seed(derive_seed(self.seed, "dropout", self.epoch))
+        _seed_all(derive_seed(self.seed, "dropout", self.epoch))
         epoch_seed = derive_seed(self.seed, "epoch", self.epoch)
         generator = torch.Generator(self.device).manual_seed(epoch_seed)
         host = np.random.default_rng(epoch_seed)
@@ -274,3 +275,10 @@ def scored_in(state: Mapping[str, Any], averaging: Averaging) -> dict[str, torch
     """The weights that validation scored when `Training.state` gave this: on the CPU, copies."""
     weights = scored_weights(state["model"], averaging, state["average"])
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
+
+
+def _seed_all(seed: int) -> None:
+    """Every generator that a network of a user's own may draw from."""
+    torch.manual_seed(seed)
+    np.random.seed(seed)
+    random.seed(seed)

@@ -261,7 +261,7 @@ def _namespace(pid: int, kind: str) -> Path:
     return Path(f"/proc/{pid}/ns/{kind}").readlink()
 
 
-def _wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
+def _wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"

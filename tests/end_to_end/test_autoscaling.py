@@ -16,7 +16,7 @@ from search.results import Results
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.alone,
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(1500),
 ]
 
 MOST = 3
@@ -30,7 +30,7 @@ def configuration(address: str) -> dict:
         "cluster_name": "made-up",
         "max_workers": MOST,
         "upscaling_speed": 100,
-        "idle_timeout_minutes": 0.25,  # a node that has come is idle until it has been looked at
+        "idle_timeout_minutes": 1,  # a node that has come is idle until it has been looked at
         "provider": {
             "type": "fake_multinode",
             "gcs_address": f"{address}:{PORT}",
@@ -87,15 +87,15 @@ def test_workers_come_when_trials_wait_and_leave_when_none_does(head: tuple[Host
     watch.wait_for(["head"])
     search = host.start(
         "cd project && RAY_AUTH_MODE=token exec python -m search.run --space paced_space --dataset digits "
-        f"--address auto --gpus-per-trial 1 --trials {2 * MOST} --max-epochs 20 --asha none --sampler random "
+        f"--address auto --gpus-per-trial 1 --trials {2 * MOST} --max-epochs 60 --asha none --sampler random "
         f"--precision fp32 --no-confirm --storage {SHARED} --name grown",
         "search.log",
     )
     watch.wait_for(["head"] * (MOST + 1), 240)
     slow.unlink()
-    assert search.wait(timeout=300) == 0, host.home("search.log").read_text(errors="replace")
+    assert search.wait(timeout=600) == 0, host.home("search.log").read_text(errors="replace")
     assert Results(shared / "grown").trials["outcome"].tolist() == ["complete"] * 2 * MOST
-    watch.wait_for(["head"])
+    watch.wait_for(["head"], 300)
     workers = [len(nodes) - 1 for nodes in watch.seen()]
     steps = [after for before, after in pairwise(workers) if after != before]
     assert workers[0] == 0

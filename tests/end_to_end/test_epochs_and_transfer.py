@@ -28,7 +28,7 @@ def test_epochs_end_a_search_and_what_it_learnt_begins_another(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = tmp_path / "first"
-    words = [*OPTIONS, "--max-concurrent=2", f"--storage={tmp_path}"]
+    words = [*OPTIONS, "--max-concurrent=2", "--cpus-per-trial=1", f"--storage={tmp_path}"]
     assert main([*words, "--name=first", "--total-epochs=3"]) == 0
     assert Results(first).stopped == "epoch budget"
     assert 3 <= epochs_of(first) <= 4, "one more only if both slots end an epoch at once"

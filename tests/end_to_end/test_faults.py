@@ -18,8 +18,8 @@ from benchmarks import fault_evidence, faults
 from benchmarks.faults import Kill
 from search.results import Results
 
-SMALL = (
-    "--space=benchmarks.small_space",
+PACED = (
+    "--space=paced_space",
     "--max-concurrent=1",
     "--cpus-per-trial=1",
     "--asha=none",
@@ -28,6 +28,16 @@ SMALL = (
 )
 DISK_BYTES = 600 * 2**20
 """A little more than a search asks for before it begins."""
+
+
+@pytest.fixture
+def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """While this file is there an epoch takes a second: no search is over before its fault."""
+    file = tmp_path / "slow"
+    file.touch()
+    monkeypatch.setenv("PACED_SLOW", str(file))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    return file
 
 
 @pytest.mark.slow
@@ -47,12 +57,13 @@ def test_a_search_killed_at_its_worst_moments_ends_as_one_that_was_not() -> None
 
 
 @pytest.mark.slow
-def test_a_trial_whose_worker_is_killed_goes_on_under_its_own_number(tmp_path: Path) -> None:
-    epochs = 8
-    options = (*SMALL, "--trials", "2", "--max-epochs", str(epochs), "--checkpoint-seconds", "0")
+def test_a_trial_whose_worker_is_killed_goes_on_under_its_own_number(tmp_path: Path, slow: Path) -> None:
+    epochs = 20
+    options = (*PACED, "--trials", "2", "--max-epochs", str(epochs), "--checkpoint-seconds", "0")
     with searching(*options, storage=tmp_path) as search:
         search.wait_for_epochs(1)
         training_worker(search).kill()
+        slow.unlink()
         assert search.finish() == 0, search.output
 
     trials = Results(search.folder).study.get_trials(deepcopy=False)
@@ -69,10 +80,12 @@ def test_a_trial_whose_worker_is_killed_goes_on_under_its_own_number(tmp_path: P
 def training_worker(search: Search) -> psutil.Process:
     """The process that trains; Ray names its processes after what they do."""
     search.look()
-    named = {process: " ".join(process.cmdline()) for process in search.seen if process.is_running()}
-    (worker,) = [
-        process for process, name in named.items() if name.startswith(("ray::_Inner", "ray::Trainable"))
-    ]
+    found = []
+    for process in search.seen:
+        with suppress(psutil.Error):
+            if " ".join(process.cmdline()).startswith(("ray::_Inner", "ray::Trainable")):
+                found.append(process)
+    (worker,) = found
     return worker
 
 
@@ -98,8 +111,10 @@ def fill(disk: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_a_full_disk_ends_the_search_with_a_word_and_no_trial_pays_for_it(small_disk: Path) -> None:
-    with searching(*SMALL, "--trials", "2", "--max-epochs", "8", storage=small_disk) as search:
+def test_a_full_disk_ends_the_search_with_a_word_and_no_trial_pays_for_it(
+    small_disk: Path, slow: Path
+) -> None:
+    with searching(*PACED, "--trials", "2", "--max-epochs", "20", storage=small_disk) as search:
         search.wait_for_epochs(2)
         filler = fill(small_disk)
         status = search.finish()
@@ -111,6 +126,7 @@ def test_a_full_disk_ends_the_search_with_a_word_and_no_trial_pays_for_it(small_
     assert f"`uv run python -m search.run --resume {search.folder}`" in line
 
     filler.unlink()
+    slow.unlink()
     again = subprocess.run(
         [sys.executable, "-m", "search.run", "--resume", str(search.folder)],
         capture_output=True,
@@ -126,11 +142,12 @@ def test_a_full_disk_ends_the_search_with_a_word_and_no_trial_pays_for_it(small_
 
 
 @pytest.mark.slow
-def test_a_trial_whose_worker_is_asked_to_leave_repeats_no_epoch(tmp_path: Path) -> None:
-    epochs = 16
-    with searching(*SMALL, "--trials", "1", "--max-epochs", str(epochs), storage=tmp_path) as search:
+def test_a_trial_whose_worker_is_asked_to_leave_repeats_no_epoch(tmp_path: Path, slow: Path) -> None:
+    epochs = 20
+    with searching(*PACED, "--trials", "1", "--max-epochs", str(epochs), storage=tmp_path) as search:
         search.wait_for_epochs(2)
         training_worker(search).terminate()  # as where a spot machine is taken away
+        slow.unlink()
         assert search.finish() == 0, search.output
     (trial,) = Results(search.folder).study.get_trials(deepcopy=False)
     assert trial.user_attrs["outcome"] == "complete"
@@ -142,11 +159,11 @@ def test_a_trial_whose_worker_is_asked_to_leave_repeats_no_epoch(tmp_path: Path)
 
 @pytest.mark.slow
 def test_a_search_whose_workers_the_memory_monitor_ends_says_so_and_ends(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, slow: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_memory_usage_threshold", "0.01")  # of the machine's: as if it were full
     monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "100")
-    with searching(*SMALL, "--trials", "1", "--max-epochs", "500", storage=tmp_path) as search:
+    with searching(*PACED, "--trials", "1", "--max-epochs", "500", storage=tmp_path) as search:
         while search.process.poll() is None:
             search.look()
             time.sleep(0.5)

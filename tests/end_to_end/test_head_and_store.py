@@ -18,7 +18,7 @@ from benchmarks import fault_evidence
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.alone,
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(1500),
 ]
 
 TRIALS, EPOCHS = 2, 40
@@ -96,7 +96,7 @@ class Run:
     def finish(self) -> pd.DataFrame:
         """Let it go on at full speed to its end; returns the trials."""
         self.slow.unlink()
-        assert self.search.wait(timeout=200) == 0, self.log.read_text(errors="replace")
+        assert self.search.wait(timeout=400) == 0, self.log.read_text(errors="replace")
         table = f"{self.name}.csv"
         read = f"from search.results import Results; Results('{STORAGE}/{self.name}').trials"
         self.cluster.exec(f"python -c \"{read}.to_csv('{SHARED}/{table}')\"")

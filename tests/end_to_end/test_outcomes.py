@@ -32,6 +32,7 @@ def search(folder: Path, *names: str, **settings: Any) -> Results:
             "baselines": True,
             "confirm": False,
             "device": "cpu",
+            "precision": "fp32",
             **settings,
         }
         return run(
@@ -158,7 +159,7 @@ def test_the_best_model_is_loaded_and_predicts_as_validation_scored(results: Res
 
 @pytest.mark.slow
 def test_a_search_that_runs_out_of_time_leaves_its_trial_unfinished(shared_ray: None, tmp_path: Path) -> None:
-    results = search(tmp_path, "slow", max_epochs=1000, time_budget="10s")
+    results = search(tmp_path, "slow", max_epochs=1000, time_budget="30s")
     assert results.study.trials[0].state == TrialState.RUNNING
     assert results.trials.loc[0, "outcome"] == "unfinished"
     assert results.stopped == "time budget"

@@ -52,6 +52,7 @@ def test_the_example_space_runs(shared_ray: None, tmp_path: Path, monkeypatch: p
             max_epochs=1,
             baselines=True,
             max_concurrent=1,
+            cpus_per_trial=1,
             confirm=False,
         ),
         console=Console(file=io.StringIO()),

@@ -7,16 +7,11 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import hypothesis
 import pytest
 
 from search.database import open_storage, sqlite_url
 from search.results import RunFolder
 from search.study import Outcome, StudyRecord
-
-# a busy machine is no failure, and neither is a search for examples that finds one only today
-hypothesis.settings.register_profile("here", deadline=None, derandomize=True)
-hypothesis.settings.load_profile("here")
 
 ATTRIBUTES = {"run": "mine", "space": "cnn", "dataset": "digits", "note": "", "metric": "accuracy"}
 

@@ -139,4 +139,8 @@ def browser(profile: Path) -> Iterator[Browser]:
         yield Browser(from_browser, to_browser)
     finally:
         process.terminate()
-        process.wait(timeout=20)
+        try:
+            process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

@@ -28,7 +28,19 @@ class ScriptedEngine:
     script: Script
 
     def __init__(
-        self, controller, slots, trainable, make_stint, score, *, room, budgets, on_lost, on_step, on_end
+        self,
+        controller,
+        slots,
+        trainable,
+        make_stint,
+        score,
+        *,
+        room,
+        storage_faults,
+        budgets,
+        on_lost,
+        on_step,
+        on_end,
     ):
         self.controller, self.make_stint, self.score = controller, make_stint, score
         self.validates = trainable
@@ -107,6 +119,8 @@ def no_ray(*_: Any, **__: Any) -> Iterator[Callable[[], None]]:
 def install(monkeypatch: pytest.MonkeyPatch) -> Callable[[Script], None]:
     """Have every run from now on do as a script says, the one that the returned function was last given."""
     monkeypatch.setattr(search.drive, "Engine", ScriptedEngine)
+    # a script's seconds are the only ones
+    monkeypatch.setattr(search.drive.Budgets, "tick", lambda self, now, gpus: None)
     # stands for what trains: whether there is anything to validate on
     monkeypatch.setattr(search.drive, "make_trainable", lambda slots, dataset, **_: len(dataset.val) > 0)
     monkeypatch.setattr(search.early_ray, "early_ray", no_ray)

@@ -21,11 +21,16 @@ import os, sys, time, psutil
 from search.early_ray import early_ray
 from search.slots import Slots
 
+def name(process):
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""  # it has just ended
+
 def workers():
     # of this process alone, whatever else runs on the machine
-    found = psutil.Process().children(recursive=True)
-    return {child.pid for child in found if child.is_running() and "ray::" in " ".join(child.cmdline())
-            and "Agent" not in " ".join(child.cmdline())}
+    found = {child.pid: name(child) for child in psutil.Process().children(recursive=True)}
+    return {pid for pid, it in found.items() if "ray::" in it and "Agent" not in it}
 
 if __name__ == "__main__":
     with early_ray(Slots(count=1, cpus=1, gpus=0.0)) as ray_is_up:

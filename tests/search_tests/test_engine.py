@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from ray.air.execution._internal.actor_manager import RayActorManager
-from test_controller import make
+from test_controller import make, row
 
 from search.engine import Engine
-from search.local_ray import ray
+from search.local_ray import ray, tune
 from search.settings import UsageError
 from search.slots import Slots
+from trainables.storage import StorageError
 
 
 def engine(**hooks: Any) -> Engine:
@@ -57,6 +60,108 @@ def test_a_stint_that_waits_for_a_place_uses_up_no_gpu_time(monkeypatch: pytest.
         search.should_stop()
         now += 1.0
     assert search.budgets.spent_gpu_seconds == pytest.approx(0.5 * 9, abs=0.6)
+
+
+class Stints:
+    """An engine on a cluster of which a test says what its workers report."""
+
+    def __init__(self, trials: int = 1) -> None:
+        self.told: list[str] = []
+        self.controller = make("none", trials=trials)
+        slots = Slots(count=trials, cpus=1, gpus=0.0)
+        self.engine = Engine(
+            self.controller,
+            slots,
+            None,
+            lambda work: work,
+            lambda row: 0.5,
+            storage_faults=2,
+            on_lost=self.told.append,
+        )
+
+    def begin(self, ray_id: str = "one") -> None:
+        assert self.engine.next_stint(ray_id) not in ("none", "finished")
+
+    def refused(self, ray_id: str = "one", node: str = "n1") -> None:
+        assert not self.engine.result(ray_id, {"storage": "Access Denied", "node": node})
+
+    def trained(self, epoch: int, *, saved: bool) -> None:
+        report = row(epoch) | {"validation_seconds": 0.0}
+        facts = {"precision": "fp32", "device": "cpu", "node": "n1", "saved": saved}
+        seconds = {"checkpoint_seconds": 0.0, "setup_seconds": 0.0}
+        assert self.engine.result("one", {"reports": [report], **seconds, **facts})
+
+
+def test_a_node_that_cannot_use_the_storage_ends_the_search_only_when_it_goes_on_so() -> None:
+    stints = Stints()
+    for _ in range(2):
+        stints.begin()
+        stints.refused()
+    stints.begin()
+    stints.trained(1, saved=True)  # so they were not three in a row
+    stints.refused()
+    stints.begin()
+    stints.refused()
+    stints.begin()
+    with pytest.raises(StorageError, match="Access Denied"):
+        stints.refused()
+    assert (
+        stints.told[0] == "trial 0: node n1 could not use the storage (Access Denied); another worker tries"
+    )
+    trial = stints.controller.live[0]
+    assert (trial.failures, trial.lost, trial.nodes_lost) == (0, 0, 0)
+
+
+def test_epochs_without_a_checkpoint_do_not_prove_that_the_storage_works() -> None:
+    stints = Stints()
+    for epoch in (1, 2):
+        stints.begin()
+        stints.trained(epoch, saved=False)
+        stints.refused()
+    stints.begin()
+    stints.trained(3, saved=False)
+    with pytest.raises(StorageError):
+        stints.refused()
+
+
+def test_a_trial_that_no_node_can_save_ends_the_search() -> None:
+    stints = Stints()
+    for node in ("n1", "n2"):
+        stints.begin()
+        stints.refused(node=node)
+    stints.begin()
+    with pytest.raises(StorageError):
+        stints.refused(node="n3")
+
+
+def test_one_hiccup_that_many_trials_of_a_node_meet_is_one() -> None:
+    stints = Stints(trials=4)
+    for ray_id in "abcd":
+        stints.begin(ray_id)
+    for ray_id in "abcd":
+        stints.refused(ray_id)
+    assert len(stints.told) == 4
+
+
+def test_a_tune_of_the_users_own_has_its_settings_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str | None] = []
+
+    class Tuner:
+        def __init__(self, *_: Any, **__: Any) -> None:
+            seen.append(os.environ.get("TUNE_MAX_PENDING_TRIALS_PG"))
+
+        def fit(self) -> None:
+            raise RuntimeError("as it may")
+
+    monkeypatch.setattr(tune, "Tuner", Tuner)
+    for before in (None, "3"):
+        if before is not None:
+            monkeypatch.setenv("TUNE_MAX_PENDING_TRIALS_PG", before)
+        with pytest.raises(RuntimeError):
+            engine().run()
+        assert os.environ.get("TUNE_MAX_PENDING_TRIALS_PG") == before
+    assert seen == ["100000", "100000"]
+    assert logging.getLogger("ray.tune.tune").level != logging.CRITICAL
 
 
 @pytest.mark.parametrize("handler", ["_actor_task_failed", "_actor_start_failed"])

@@ -20,7 +20,14 @@ from search.results import Results
 from search.run import resume, run
 from search.settings import Settings
 
-QUICK = {"space": "benchmarks.small_space", "dataset": "digits", "max_epochs": 1, "device": "cpu", "seed": 3}
+QUICK = {
+    "space": "benchmarks.small_space",
+    "dataset": "digits",
+    "max_epochs": 1,
+    "max_concurrent": 2,
+    "device": "cpu",
+    "seed": 3,
+}
 
 
 def begin(folder: Path, **options: object) -> tuple[Results, str]:

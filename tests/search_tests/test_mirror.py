@@ -50,7 +50,7 @@ def begun(folder: RunFolder, lines: list[str]):
 
 
 def until(condition: Callable[[], object]) -> None:
-    for _ in range(600):
+    for _ in range(2400):
         if condition():
             return
         time.sleep(0.05)

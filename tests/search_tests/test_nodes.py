@@ -43,7 +43,7 @@ available_node_types:
 def test_machines_of_ones_own_are_waited_for(tmp_path: Path) -> None:
     file = tmp_path / "bootstrap.yaml"
     file.write_text(OWN)
-    assert kinds_to_come(file) == [NodeKind(Machine(0, 0), 2)]
+    assert kinds_to_come(file) == [NodeKind(Machine(0, 0), 2, at_start=True)]
 
 
 @pytest.mark.parametrize("content", [None, "", "- a\n- b", "{", "available_node_types: {}"])

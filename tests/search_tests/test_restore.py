@@ -151,6 +151,27 @@ def test_checkpoints_that_a_killed_driver_left_are_removed_but_those_of_the_best
     assert len(list(tmp_path.glob("trials/*/events"))) == 5
 
 
+def test_checkpoints_of_trials_that_the_record_does_not_know_are_left_alone(tmp_path, record) -> None:
+    folder = RunFolder(tmp_path)
+    controller = ended(record, [0.1, 0.5])
+    folder.trial(2).mkdir(parents=True)
+    (folder.trial(2) / "checkpoint-000.pt").touch()  # a record on S3 may lag; the number is given out again
+    CheckpointKeeper(folder, controller)
+    assert (folder.trial(2) / "checkpoint-000.pt").exists()
+
+
+def test_workers_that_a_trial_brought_down_are_counted_over_all_sittings(record, path) -> None:
+    controller = make("none", record=record, trials=1)
+    for _ in range(2):
+        controller.next_work()
+        controller.ended(0, lost="killed")
+    record.close()
+    again = reopened(path, "none", trials=1)
+    again.next_work()
+    again.ended(0, lost="killed")
+    assert outcomes(again) == {0: "failed"}
+
+
 def test_trials_that_wait_far_down_a_rung_keep_no_checkpoints(tmp_path, record) -> None:
     folder = RunFolder(tmp_path)
     controller = make("promote", record=record, trials=None, max_epochs=9)

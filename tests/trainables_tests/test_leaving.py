@@ -11,6 +11,7 @@ import torch
 from stint_results import rows, steps
 
 from trainables import checkpoint
+from trainables.storage import StorageError
 from trainables.trainable import WorkerUsedUpError
 from trainables.training import Training
 
@@ -106,3 +107,28 @@ def test_a_worker_whose_disk_leaves_before_it_does_is_at_no_fault(
     monkeypatch.setattr(checkpoint, "save", away)
     with pytest.raises(WorkerUsedUpError, match="asked to leave"):
         leaving.step()
+
+
+def test_a_worker_whose_storage_fails_while_it_leaves_ends_no_search(
+    worker, order, asked_to_leave, monkeypatch
+):
+    leaving = worker(order())
+
+    def away(*_):
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise StorageError("s3://bucket cannot be reached")
+
+    monkeypatch.setattr(checkpoint, "save", away)
+    with pytest.raises(WorkerUsedUpError, match="asked to leave"):
+        leaving.step()
+
+
+def test_a_worker_asked_to_leave_twice_saves_all_the_same(worker, order, folder, asked_to_leave, monkeypatch):
+    leaving = worker(order(checkpoint_epochs=(4,)))
+    leaving.step()
+    monkeypatch.setattr(checkpoint, "save", told_to_leave_before(checkpoint.save))
+    os.kill(os.getpid(), signal.SIGTERM)
+    state = checkpoint.load(folder)
+    assert state is not None
+    assert state["training"]["epoch"] == 1
+    assert asked_to_leave == [signal.SIGTERM], "once, when that was done"

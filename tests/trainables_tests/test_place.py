@@ -92,6 +92,7 @@ def test_location_is_a_path_or_an_address(text, expected):
         ("s4://bucket/runs", "must be a folder, or begin with one of s3://, gs://"),
         ("abfs://container/runs", "must be a folder, or begin with one of s3://, gs://"),
         ("http://bucket/runs", "must be a folder, or begin with one of s3://, gs://"),
+        ("file://shared/runs", "must have three slashes before a folder, file:///"),
         ("s3:/bucket/runs", "must have two slashes, s3://"),
         ("s3:///runs", "must name a bucket"),
         ("s3://key:secret@bucket/runs", "must hold no credentials"),
@@ -117,7 +118,7 @@ def refusal(folder: str | Path) -> str:
     began = time.monotonic()
     with pytest.raises(StorageError) as caught:
         check_place(folder)
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 120
     assert "\n" not in str(caught.value)
     return str(caught.value)
 

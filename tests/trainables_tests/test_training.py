@@ -1,8 +1,10 @@
 import io
+import random
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -139,6 +141,18 @@ def test_seed_decides_the_first_weights(make_config, task, data):
     one, again, other = (Training(make_config(), task, data, seed=s).scored_weights() for s in (1, 1, 2))
     assert same(one, again)
     assert not same(one, other)
+
+
+def test_a_network_may_draw_from_any_generator(task, data):
+    drawn: list[tuple[float, float, float]] = []
+
+    def draw(model: nn.Module, images: torch.Tensor) -> None:
+        drawn.append((random.random(), float(np.random.rand()), float(torch.rand(()))))
+
+    for _ in range(2):
+        Training(probe_config(draw), task, data, seed=1).run_epoch()
+    half = len(drawn) // 2
+    assert drawn[:half] == drawn[half:]
 
 
 def test_dropout_and_the_order_of_images_have_draws_of_their_own(task, data, monkeypatch):
