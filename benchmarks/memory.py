@@ -104,6 +104,7 @@ def searched(dataset: str, trials: int) -> pd.Series[Any]:
             trials=trials,
             max_epochs=1,
             max_concurrent=2,
+            baselines=True,  # the first are the cheapest, and alike on every machine
             confirm=False,
             storage=Path(folder),
         )
@@ -180,7 +181,7 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--dataset", default="auto", help="as for search.run")
-    parser.add_argument("--trials", type=int, default=4, help="of the search")
+    parser.add_argument("--trials", type=int, default=2, help="of the search: the first baselines")
     parser.add_argument("--growth-trials", type=int, default=200, help="of one worker, on digits")
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -98,7 +98,7 @@ def found(dataset: str, seconds: float) -> Iterator[Measure]:
 
 def memories(dataset: str, trials: int) -> Iterator[Measure]:
     """MiB of a search, and of a worker after many trials."""
-    peaks = apart(memory.searched, dataset, 4)
+    peaks = apart(memory.searched, dataset, 2)
     data = float(peaks["data set"])
     for what in (
         "driver, proportional",
