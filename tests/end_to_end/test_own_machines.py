@@ -25,7 +25,7 @@ pytestmark = [
 ]
 
 WORKERS = ("one", "two", "three", "four")
-TRIALS, EPOCHS = 4, 120
+TRIALS, EPOCHS = 4, 90
 CPUS = get_num_cpus()
 """What Ray takes each host to have. A slot takes all of them, so that trials are spread over hosts."""
 SEARCH = f"python -m search.run --address auto --storage {SHARED} --cpus-per-trial {CPUS} --no-confirm"
