@@ -106,8 +106,8 @@ class Driver:
         self.code = code_hash(*modules)
 
     @property
-    def room(self) -> int:
-        """Trials to plan with that run side by side."""
+    def slots_expected(self) -> int:
+        """Trials that will run side by side, for plans."""
         return self.prepared.slots.count if self.cluster is None else self.cluster.expected()
 
     def say(self, text: str) -> None:

@@ -160,7 +160,7 @@ def _phases(
 
 
 def _wall(driver: Driver, phases: Sequence[Sequence[Rerun]]) -> float:
-    return sum(wall_seconds(phase, driver.room) for phase in phases)
+    return sum(wall_seconds(phase, driver.slots_expected) for phase in phases)
 
 
 def _busy(driver: Driver, phases: Sequence[Sequence[Rerun]]) -> float:

@@ -14,8 +14,9 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 
 from search import node_check
-from search.cluster import Cluster, one_line, shared_word
+from search.cluster import Cluster
 from search.local_ray import find_node_ids, maybe_enable_token_auth_if_token_available, ray
+from search.node_fit import one_line, shared_word
 from search.settings import Settings, UsageError
 
 CONNECT_SECONDS = 5.0

@@ -223,7 +223,7 @@ def test_of_a_budget_so_much_is_kept_as_leaves_the_search_a_third(seconds, kept)
         study.add_trial(trial(width, epochs=1, seconds=20.0, baseline="known" if width == 3 else ""))
     driver = SimpleNamespace(
         budgets=budgets,
-        room=1,
+        slots_expected=1,
         search=SimpleNamespace(trial=lambda number: study.trials[number]),
         prepared=SimpleNamespace(
             settings=Settings(confirm_top=1, confirm_seeds=1),

@@ -90,7 +90,7 @@ class ImageArchive:
         with tarfile.open(fileobj=plain, mode="r:") as archive:
             while (member := archive.next()) is not None:
                 # or it remembers every member of a huge archive
-                archive.members.clear()  # type: ignore[attr-defined]
+                archive.members.clear()  # type: ignore[attr-defined]  # in every Python, but not in the stubs
                 self.layout.check_file_size(member.name, member.size)
                 place = self.layout.place(member.name, folder=member.isdir())
                 if place:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from search import node_check
-from search.cluster import misfit, shared_word
+from search.node_fit import misfit, shared_word
 
 OWN = {"python": "3.11.7", "ray": "2.60.0", "torch": "2.15.0", "code": "abc", "storage": None}
 
