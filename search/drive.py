@@ -62,6 +62,8 @@ class Job:
     """Of a trial's training, by its number."""
     folder: Callable[[int], Folder]
     """Where a trial's checkpoints go, by its number."""
+    in_full: bool = False
+    """Whether every trial is trained to the end, so that compiling may repay."""
     on_end: Callable[[int], None] = lambda number: None
     """Called with the number of each trial that has ended."""
     on_second: Callable[[], None] = lambda: None
@@ -194,7 +196,7 @@ class Driver:
         return self._made[1]
 
     def _stint(self, job: Job, work: Work) -> Stint:
-        settings = self.prepared.settings
+        settings, trial = self.prepared.settings, job.controller.live[work.trial]
         return Stint(
             trial=work.trial,
             # a record that lagged behind when its driver was lost gives numbers out again: this one is higher
@@ -208,5 +210,7 @@ class Driver:
             folder=job.folder(work.trial).absolute(),
             identity=identity(work.config, job.task, job.dataset.fingerprint, self.code),
             precision=settings.precision,
+            # what failed once is tried again without
+            compile=settings.compile if job.in_full and not trial.failures else "never",
             params=job.record.trial(work.trial).params,
         )

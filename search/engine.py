@@ -170,7 +170,7 @@ class Engine:
             "checkpoint": result["checkpoint_seconds"],
             "setup": result["setup_seconds"],
         }
-        facts = {key: result[key] for key in ("precision", "device", "node")}
+        facts = {key: result[key] for key in ("precision", "compiled", "device", "node") if result.get(key)}
         self.controller.observe(work.trial, facts, spent)
         if result["saved"]:  # an epoch without a checkpoint proves nothing
             self._storage_faults.pop(result["node"], None)

@@ -25,6 +25,7 @@ Metric = Literal["accuracy", "macro_f1", "loss"]
 AshaRule = Literal["promote", "stop", "none"]
 Device = Literal["auto", "cpu", "cuda"]
 PrecisionOption = Literal["auto", "fp32", "bf16"]
+CompileOption = Literal["auto", "always", "never"]
 
 
 PATHS = ("data_dir", "storage", "start_from")
@@ -130,6 +131,9 @@ class ResourceSettings:
     """What trials train on; auto is the GPU where the trial has one."""
     precision: PrecisionOption = "auto"
     """Number format of the multiplications; auto times a few steps of each network and chooses."""
+    compile: CompileOption = "auto"
+    """Whether torch.compile speeds up what is trained in full after the search: auto tries it on GPUs where
+    the epochs left are expected to repay it, always also elsewhere; it is kept where it is faster."""
     retries: int = 1
     """How often a trial that raised an exception is tried again."""
     checkpoint_seconds: float = 300.0
@@ -197,6 +201,7 @@ class Settings(OutputSettings, ResourceSettings, DataSettings, SearchSettings):
             ("asha", AshaRule),
             ("device", Device),
             ("precision", PrecisionOption),
+            ("compile", CompileOption),
         ):
             require_choice(f"--{name}", getattr(self, name), choices)
         require(self.gpu_hours != 0, "--gpu-hours must be more than 0")

@@ -99,6 +99,7 @@ class Stage:
             score=score_of(settings.metric) if self.kind == CONFIRM else lambda row: float(row["train_loss"]),
             seed=lambda number: derive_seed(settings.seed, self.kind, self._key(number)),
             folder=self._folder,
+            in_full=True,
             on_end=self._ended,
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from trainables.compiling import CompileChoice
 from trainables.config import Task, TrialConfig
 from trainables.place import Folder
 from trainables.precision import PrecisionChoice
@@ -33,6 +34,8 @@ class Stint:
     identity: str
     """Hash of configuration, data and code; a checkpoint with another one is never loaded."""
     precision: PrecisionChoice
+    compile: CompileChoice = "never"
+    """Whether its network is compiled; `auto` where the epochs left are expected to repay it."""
     params: dict[str, Any] = field(default_factory=dict)
     """The parameters of the space that the configuration was made of, to be shown beside its curves."""
 

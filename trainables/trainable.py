@@ -18,6 +18,7 @@ from tensorboardX.proto.summary_pb2 import Summary
 
 from trainables import checkpoint
 from trainables.compiler import without_compiler
+from trainables.compiling import repays
 from trainables.data import Dataset
 from trainables.device import DeviceData, fits, pick_device, place, prepare_device
 from trainables.events import EventFile
@@ -73,6 +74,8 @@ class Trainable(tune.Trainable):
             self.ray_handler: Any = signal.signal(signal.SIGTERM, self._asked_to_leave)
         self.used_up = ""
         self.first_bytes: int | None = None
+        self.compiled = ""
+        self.epoch_seconds: float | None = None
         self.stint = config["stint"]
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -100,6 +103,8 @@ class Trainable(tune.Trainable):
             unknown = self._begin() if self.training is None else []
             assert self.training is not None
             trained = self.training.epoch
+            if not unknown:
+                self._compile_if_it_repays(self.training, self.stint)
             setup_seconds = time.perf_counter() - began
             reports = unknown or [self._train_one_epoch(self.training, self.stint)]
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
@@ -125,6 +130,7 @@ class Trainable(tune.Trainable):
             "checkpoint_seconds": self.checkpoint_seconds,
             "saved": self.saved,
             "precision": self.training.precision,
+            "compiled": self.compiled,
             "device": str(self.training.device),
             "node": platform.node(),
         }
@@ -183,12 +189,21 @@ class Trainable(tune.Trainable):
             self._write_event(0, summary=session_start(f"trial {order.trial}", order.params, time.time()))
         self.last_checkpoint = time.monotonic()
         self.checkpoint_seconds = 0.0
+        self.epoch_seconds = None
         # one at its end has nothing to train: it gives its last report again
         return self.reports[min(order.known_epochs, order.task.max_epochs - 1) :]
+
+    def _compile_if_it_repays(self, training: Training, order: Stint) -> None:
+        if self.compiled or not training.compilable:
+            return
+        left = order.task.max_epochs - training.epoch
+        if repays(order.compile, training.device, self.epoch_seconds, left):
+            self.compiled = training.compile()
 
     def _train_one_epoch(self, training: Training, order: Stint) -> dict[str, Any]:
         report = training.run_epoch()
         row = asdict(report)
+        self.epoch_seconds = report.seconds - report.validation_seconds
         self.reports.append(row)
         overdue = time.monotonic() - self.last_checkpoint > order.checkpoint_seconds
         began = time.perf_counter()
@@ -255,6 +270,9 @@ class Trainable(tune.Trainable):
         self.training = None
         self.unsaved = None
         self.stint = None
+        if self.compiled:
+            torch.compiler.reset()  # it keeps code for few networks, and these for good
+            self.compiled = ""
         if self.writer is not None:
             with suppress(OSError):  # a full disk; every event was written out before
                 self.writer.close()

@@ -16,6 +16,7 @@ from torch.nn import functional
 from trainables import augment, metrics
 from trainables.averaging import WeightAverage, scored_weights
 from trainables.batches import RawBatch, copied_ahead, raw_batches
+from trainables.compiling import compile_network
 from trainables.config import Averaging, InitializedFromData, Task, TrialConfig
 from trainables.device import DeviceData, DevicePart
 from trainables.features import FeatureCache
@@ -114,6 +115,33 @@ class Training:
         self.on_features = features is not None
         self.inputs = features or self.data
         self.network: Any = self.model.head if self.on_features else self.model
+        self.compiled: Any = None
+
+    @property
+    def compilable(self) -> bool:
+        """Whether what trains is the network as it stays; stages that join one by one are waited for."""
+        joined = self.config.fine_tune.unfreeze_over * self.task.max_epochs
+        return not self.on_features and self.epoch >= joined
+
+    def compile(self) -> str:
+        """Train on with a compiled network if that is faster; returns what came of it, in a line.
+
+        Validation and checkpoints see the network as before.
+        """
+        if self.unfreezing is not None:
+            self.unfreezing.begin(self.epoch)
+        self.model.train()
+        images, steps = len(self.data.train.labels), self.steps_per_epoch
+        batches = sorted({-(-images // steps), images // steps}, reverse=True)
+        side = self.task.image_size
+        compiled = compile_network(
+            self.model,
+            [(batch, self.task.channels, side, side) for batch in batches],
+            self.device,
+            self.precision,
+        )
+        self.compiled = compiled.network
+        return compiled.outcome
 
     def _initialize_from_data(self) -> None:
         modules = [m for m in self.model.modules() if isinstance(m, InitializedFromData)]
@@ -167,6 +195,7 @@ class Training:
         if self.unfreezing is not None:
             self.unfreezing.begin(self.epoch)
         self.model.train()
+        network = self.compiled or self.network
         loss_sum = torch.zeros((), device=self.device)
         hits = torch.zeros((), device=self.device, dtype=torch.int64)
         step, rate = self.epoch * self.steps_per_epoch, 0.0
@@ -180,7 +209,7 @@ class Training:
                 images = images.lerp(images[partners], 1.0 - share)
 
             with self._autocast():
-                logits = self.network(images).float()
+                logits = network(images).float()
             loss = self._loss(logits, labels)
             if share < 1.0:
                 loss = share * loss + (1.0 - share) * self._loss(logits, labels[partners])

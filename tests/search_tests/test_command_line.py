@@ -212,6 +212,7 @@ MANY = {
     "max_concurrent": st.just("auto") | st.integers(1, 64),
     "device": st.sampled_from(["auto", "cuda"]),
     "precision": st.sampled_from(["auto", "fp32", "bf16"]),
+    "compile": st.sampled_from(["auto", "always", "never"]),
     "retries": st.integers(0, 9),
     "checkpoint_seconds": st.floats(0, 1e9),
     "name": st.just("auto") | st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,20}\Z"),

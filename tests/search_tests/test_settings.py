@@ -63,6 +63,7 @@ from search.settings import GROUPS, Settings, defaults
         ("asha", "promote!"),
         ("device", "tpu"),
         ("precision", "fp8"),
+        ("compile", "maybe"),
         ("baselines", "deep"),
         ("baselines", ["deep"]),
         ("quiet", 1),
