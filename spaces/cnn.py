@@ -25,10 +25,13 @@ LARGEST_MAP = 64
 def suggest(trial: optuna.Trial, task: Task) -> TrialConfig:
     """One configuration for images of at least 5 pixels; ValueError for smaller ones."""
     model = _model(trial, task)
+    augment = augmentation(trial, task.image_size)
+    if augment.flip:
+        model = dataclasses.replace(model, mirror=choice(trial, "mirror", False, True))
     return TrialConfig(
         model=model,
         optimizer=_optimizer(trial, normalized=model.norm == "batch"),
-        augment=augmentation(trial, task.image_size),
+        augment=augment,
         batch_size=batch_size(trial, task, 64, 128, 256, 512),
         label_smoothing=trial.suggest_float("label_smoothing", 0.0, 0.2, step=0.1),
         averaging=choice(trial, "averaging", "none", "ema", "lookahead"),
@@ -203,6 +206,7 @@ _DEEP: dict[str, Any] = {
     "averaging": "none",
     "label_smoothing": 0.0,
     "flip": True,
+    "mirror": False,
     "crop": 3,
     "cutout": 0,
     "mixup": 0.0,
@@ -234,6 +238,7 @@ _SPEEDRUN: dict[str, Any] = {
     "averaging": "lookahead",
     "label_smoothing": 0.2,
     "flip": True,
+    "mirror": True,
     "crop": 2,
     "cutout": 0,
     "mixup": 0.0,

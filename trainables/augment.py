@@ -5,26 +5,40 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from trainables.config import AugmentConfig
-
 
 def take_batch(
-    images: torch.Tensor, index: torch.Tensor, config: AugmentConfig, generator: torch.Generator
+    images: torch.Tensor,
+    index: torch.Tensor,
+    *,
+    mirrored: torch.Tensor | None = None,
+    crop: int = 0,
+    generator: torch.Generator,
 ) -> torch.Tensor:
-    """Images by index, shifted and mirrored: selection, crop and flip are one gather.
+    """Images by index, shifted by up to `crop` pixels and mirrored: selection, crop and flip are one gather.
 
-    `images` is uint8 (N, H, W, C), `index` int64 (batch,); returns uint8 (batch, H, W, C).
-    What a shift brings in at a border is the image reflected there.
+    `images` is uint8 (N, H, W, C), `index` int64 (batch,), `mirrored` bool (batch,); returns uint8
+    (batch, H, W, C). What a shift brings in at a border is the image reflected there.
     """
-    if not config.flip and not config.crop:
+    if mirrored is None and not crop:
         return images[index]
     height, width = images.shape[1:3]
-    rows = _shifted(height, len(index), config.crop, generator)
-    columns = _shifted(width, len(index), config.crop, generator)
-    if config.flip:
-        mirror = torch.rand(len(index), 1, generator=generator, device=images.device) < 0.5
-        columns = torch.where(mirror, width - 1 - columns, columns)
+    rows = _shifted(height, len(index), crop, generator)
+    columns = _shifted(width, len(index), crop, generator)
+    if mirrored is not None:
+        columns = torch.where(mirrored[:, None], width - 1 - columns, columns)
     return images[index[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+def mirrored_at_first(images: int, seed: int, device: torch.device) -> torch.Tensor:
+    """Which images are mirrored in the first epoch, in the third and so on, the others in those between:
+    bool (images,), about half of them.
+
+    Alternating flip (Jordan, 2024, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU"): of every two epochs
+    in a row, each image is seen once as it is and once mirrored; drawn anew, one in two would be seen the
+    same way twice.
+    """
+    generator = torch.Generator(device).manual_seed(seed)
+    return torch.rand(images, generator=generator, device=device) < 0.5
 
 
 def _shifted(size: int, batch: int, limit: int, generator: torch.Generator) -> torch.Tensor:

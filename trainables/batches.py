@@ -21,6 +21,8 @@ class RawBatch:
     """int64 (batch,): which of them."""
     labels: torch.Tensor
     """int64 (batch,), on the device."""
+    numbers: torch.Tensor
+    """int64 (batch,), on the device: which images of the whole part they are."""
 
 
 def raw_batches(part: DevicePart, order: Sequence[torch.Tensor], device: torch.device) -> Iterator[RawBatch]:
@@ -30,12 +32,12 @@ def raw_batches(part: DevicePart, order: Sequence[torch.Tensor], device: torch.d
     """
     if part.resident:
         for index in order:
-            yield RawBatch(part.images, index, part.labels[index])
+            yield RawBatch(part.images, index, part.labels[index], index)
         return
     on_host = [index.cpu() for index in order]  # waits for the device, once
     for index, chosen in zip(order, on_host, strict=True):
         images = copied_ahead(part.images[chosen], device)
-        yield RawBatch(images, torch.arange(len(images), device=device), part.labels[index])
+        yield RawBatch(images, torch.arange(len(images), device=device), part.labels[index], index)
 
 
 def copied_ahead(batch: torch.Tensor, device: torch.device) -> torch.Tensor:

@@ -137,7 +137,7 @@ class AugmentConfig:
     """What is done to a training batch, drawn anew for each image (mixup: for each batch)."""
 
     flip: bool = False
-    """Mirror an image left to right with probability one half."""
+    """Mirror an image left to right in every second epoch; in the first or the second is drawn for each."""
     crop: int = 0
     """Shift by up to this many pixels each way; what enters at the border is reflected."""
     cutout: int = 0

@@ -108,6 +108,11 @@ class Training:
         )
         self.features = features or FeatureCache()
         self._choose_inputs()
+        self.mirrored_at_first = (
+            augment.mirrored_at_first(images, derive_seed(seed, "flip"), self.device)
+            if config.augment.flip
+            else None
+        )
 
     def _choose_inputs(self) -> None:
         """Train the network on images, or its head alone on what a frozen backbone makes of them."""
@@ -229,7 +234,12 @@ class Training:
         if self.on_features:
             return raw.images[raw.index]
         settings = self.config.augment
-        batch = augment.take_batch(raw.images, raw.index, settings, generator)
+        mirrored = None
+        if self.mirrored_at_first is not None:
+            mirrored = self.mirrored_at_first[raw.numbers] ^ bool(self.epoch % 2)
+        batch = augment.take_batch(
+            raw.images, raw.index, mirrored=mirrored, crop=settings.crop, generator=generator
+        )
         images = augment.normalize(batch, self.data.mean, self.data.std)
         return augment.cutout(images, settings.cutout, generator) if settings.cutout else images
 

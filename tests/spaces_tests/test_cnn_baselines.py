@@ -183,7 +183,7 @@ def test_one_changed_parameter_changes_its_layers_only(name, changes, gone, new)
         ({"batch_size": 256}, "batch_size", 256),
         ({"label_smoothing": 0.1}, "label_smoothing", 0.1),
         ({"averaging": "ema"}, "averaging", "ema"),
-        ({"flip": True}, "augment", AugmentConfig(flip=True)),
+        ({"flip": True, "mirror": False}, "augment", AugmentConfig(flip=True)),
         ({"crop": 4}, "augment", AugmentConfig(crop=4)),
         ({"cutout": 16}, "augment", AugmentConfig(cutout=16)),
         ({"mixup": 0.2}, "augment", AugmentConfig(mixup=0.2)),
@@ -209,3 +209,10 @@ def test_multiply_adds_of_the_plain_network_are_those_counted_by_hand():
     convolutions = 30 * 30 * 32 * 27 + 13 * 13 * 64 * 32 * 9 + 11 * 11 * 128 * 64 * 9
     dense = 5 * 5 * 128 * 128 + 128 * 10
     assert count_macs(config("plain").model, TASK) == convolutions + dense
+
+
+def test_multiply_adds_are_those_of_training_whatever_scoring_takes():
+    scored_twice = config("speedrun").model
+    assert scored_twice.mirror
+    once = config("speedrun", mirror=False).model
+    assert count_macs(scored_twice, TASK) == count_macs(once, TASK) > 0

@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from trainables.augment import cutout, mixup_share, normalize, take_batch
-from trainables.config import AugmentConfig
+from trainables.augment import cutout, mirrored_at_first, mixup_share, normalize, take_batch
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -41,23 +40,32 @@ def found(image: torch.Tensor, candidates: list[torch.Tensor]) -> int:
 def test_batch_without_augmentation_is_a_plain_selection():
     images = random_images(5)
     index = torch.tensor([3, 0, 3])
-    assert torch.equal(take_batch(images, index, AugmentConfig(), generator()), images[index])
+    assert torch.equal(take_batch(images, index, generator=generator()), images[index])
 
 
-def test_flip_mirrors_left_to_right_half_of_the_images_each_on_its_own():
+def test_those_images_are_mirrored_left_to_right_that_are_to_be():
     images = random_images(4)
-    index = torch.arange(4).repeat(100)
-    batch = take_batch(images, index, AugmentConfig(flip=True), generator())
+    index = torch.arange(4).repeat(2)
+    wanted = torch.tensor([True, False, False, True, False, True, False, True])
+    batch = take_batch(images, index, mirrored=wanted, generator=generator())
     mirrored = [
         found(image, [images[i], images[i].flip(1)]) for image, i in zip(batch, index.tolist(), strict=True)
     ]
-    assert 150 < sum(mirrored) < 250
+    assert mirrored == wanted.tolist()
+
+
+def test_about_half_of_the_images_are_mirrored_at_first_by_the_seed():
+    first = mirrored_at_first(1000, 1, torch.device("cpu"))
+    assert first.dtype == torch.bool
+    assert 400 < int(first.sum()) < 600
+    assert torch.equal(first, mirrored_at_first(1000, 1, torch.device("cpu")))
+    assert not torch.equal(first, mirrored_at_first(1000, 2, torch.device("cpu")))
 
 
 @pytest.mark.parametrize("limit", [1, 2, 4])
 def test_crop_shifts_with_reflection_each_image_on_its_own(limit):
     image = random_images(1)
-    batch = take_batch(image, torch.zeros(400, dtype=torch.int64), AugmentConfig(crop=limit), generator())
+    batch = take_batch(image, torch.zeros(400, dtype=torch.int64), crop=limit, generator=generator())
     candidates = all_crops(image[0], limit)
     used = {found(shifted, candidates) for shifted in batch}
     assert len(used) > 0.9 * len(candidates)
@@ -65,14 +73,18 @@ def test_crop_shifts_with_reflection_each_image_on_its_own(limit):
 
 def test_every_shift_up_to_the_limit_occurs():
     image = random_images(1)
-    batch = take_batch(image, torch.zeros(500, dtype=torch.int64), AugmentConfig(crop=1), generator())
+    batch = take_batch(image, torch.zeros(500, dtype=torch.int64), crop=1, generator=generator())
     assert {found(shifted, all_crops(image[0], 1)) for shifted in batch} == set(range(9))
 
 
 def test_crop_and_flip_together():
     image = random_images(1)
     batch = take_batch(
-        image, torch.zeros(600, dtype=torch.int64), AugmentConfig(crop=1, flip=True), generator()
+        image,
+        torch.zeros(600, dtype=torch.int64),
+        mirrored=torch.arange(600) % 2 == 0,
+        crop=1,
+        generator=generator(),
     )
     crops = all_crops(image[0], 1)
     candidates = [*crops, *(crop.flip(1) for crop in crops)]
@@ -82,7 +94,7 @@ def test_crop_and_flip_together():
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_shift_larger_than_the_image_reflects_again_and_again(size):
     image = random_images(1, size, size)
-    batch = take_batch(image, torch.zeros(50, dtype=torch.int64), AugmentConfig(crop=7), generator())
+    batch = take_batch(image, torch.zeros(50, dtype=torch.int64), crop=7, generator=generator())
     # torch pads by less than the image only; numpy goes on reflecting
     padded = torch.tensor(np.pad(image[0].numpy(), ((7, 7), (7, 7), (0, 0)), mode="reflect"))
     windows = [padded[top : top + size, left : left + size] for top in range(15) for left in range(15)]
@@ -91,15 +103,14 @@ def test_shift_larger_than_the_image_reflects_again_and_again(size):
 
 def test_same_seed_gives_the_same_batch_and_another_seed_another_one():
     images, index = random_images(8), torch.arange(8)
-    config = AugmentConfig(crop=2, flip=True)
-    batch = take_batch(images, index, config, generator(1))
-    assert torch.equal(batch, take_batch(images, index, config, generator(1)))
-    assert not torch.equal(batch, take_batch(images, index, config, generator(2)))
+    batch = take_batch(images, index, crop=2, generator=generator(1))
+    assert torch.equal(batch, take_batch(images, index, crop=2, generator=generator(1)))
+    assert not torch.equal(batch, take_batch(images, index, crop=2, generator=generator(2)))
 
 
-@pytest.mark.parametrize("config", [AugmentConfig(), AugmentConfig(crop=1, flip=True)])
-def test_normalized_batch_is_float_in_channels_last_memory(config):
-    raw = take_batch(random_images(5), torch.arange(5), config, generator())
+@pytest.mark.parametrize("options", [{}, {"crop": 1, "mirrored": torch.arange(5) > 2}])
+def test_normalized_batch_is_float_in_channels_last_memory(options):
+    raw = take_batch(random_images(5), torch.arange(5), **options, generator=generator())
     mean, std = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([2.0, 4.0, 8.0])
     batch = normalize(raw, mean, std)
     assert batch.shape == (5, 3, 6, 7)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from trainables import training as training_module
-from trainables.config import ModelConfig, OptimizerConfig, Task, TrialConfig
+from trainables.config import AugmentConfig, ModelConfig, OptimizerConfig, Task, TrialConfig
 from trainables.data import Dataset, merged
 from trainables.device import DeviceData, place
 from trainables.training import EpochReport, Training
@@ -159,9 +159,9 @@ def test_dropout_and_the_order_of_images_have_draws_of_their_own(task, data, mon
     seeds: dict[str, list[int]] = {"global": [], "order": []}
     take = training_module.augment.take_batch
 
-    def take_batch(images, index, config, generator):
-        seeds["order"].append(generator.initial_seed())
-        return take(images, index, config, generator)
+    def take_batch(images, index, **options):
+        seeds["order"].append(options["generator"].initial_seed())
+        return take(images, index, **options)
 
     def watch(model: nn.Module, images: torch.Tensor) -> None:
         if model.training:
@@ -245,9 +245,9 @@ def test_every_image_is_used_once_an_epoch(images, batch_size, make_dataset, mon
     batches: list[list[int]] = []
     take = training_module.augment.take_batch
 
-    def take_batch(images, index, config, generator):
+    def take_batch(images, index, **options):
         batches.append(index.tolist())
-        return take(images, index, config, generator)
+        return take(images, index, **options)
 
     monkeypatch.setattr(training_module.augment, "take_batch", take_batch)
     task = Task(image_size=8, classes=3, train_images=images, max_epochs=2)
@@ -431,3 +431,28 @@ def test_training_on_all_images_uses_validation_ones_and_scores_nothing(
     assert (report.val_loss, report.val_accuracy, report.val_macro_f1) == (None, None, None)
     assert report.finite()
     assert not replace(report, train_loss=float("nan")).finite()
+
+
+@pytest.mark.parametrize("resident", [True, False])
+def test_every_image_is_seen_as_it_is_and_mirrored_in_turn(resident, task, dataset):
+    data = place(dataset, CPU, resident=resident)
+    seen: list[dict[bytes, bool]] = []
+    ways = {image.numpy().tobytes(): False for image in data.train.images}
+    ways |= {image.flip(1).numpy().tobytes(): True for image in data.train.images}
+    assert len(ways) == 2 * len(data.train.labels)
+
+    def watch(model: nn.Module, images: torch.Tensor) -> None:
+        if model.training:
+            raw = (images.permute(0, 2, 3, 1) * data.std + data.mean).round().to(torch.uint8)
+            seen[-1].update({image.numpy().tobytes(): ways[image.numpy().tobytes()] for image in raw})
+
+    training = Training(probe_config(watch, augment=AugmentConfig(flip=True)), task, data, seed=3)
+    for _ in range(task.max_epochs):
+        seen.append({})
+        training.run_epoch()
+    mirrored = [{image for image, way in epoch.items() if way} for epoch in seen]
+    assert 15 < len(mirrored[0]) < 45, "about half of them"
+    assert mirrored[0] == mirrored[2]
+    assert mirrored[1] == mirrored[3]
+    both = mirrored[0] | mirrored[1]
+    assert len(both) == len(mirrored[0]) + len(mirrored[1]) == len(data.train.labels)

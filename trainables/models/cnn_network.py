@@ -29,6 +29,20 @@ class Residual(nn.Module):
         return maps + added
 
 
+class Mirrored(nn.Sequential):
+    """Layers whose logits are, outside training, the mean over an image and its mirror image."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(batch, channels, height, width) to (batch, classes)."""
+        logits = self._through_all(images)
+        return logits if self.training else (logits + self._through_all(images.flip(3))) / 2
+
+    def _through_all(self, maps: torch.Tensor) -> torch.Tensor:
+        for layer in self:
+            maps = layer(maps)
+        return maps
+
+
 class Scale(nn.Module):
     """Multiplies by a number that is not trained."""
 
@@ -59,7 +73,7 @@ def build_cnn(config: CnnConfig, task: Task) -> nn.Sequential:
         parts[f"stage{number}"] = _stage(config, channels, widths)
         channels = widths[-1]
     parts["head"] = _head(config, channels, side, task.classes)
-    network = nn.Sequential(parts)
+    network = Mirrored(parts) if config.mirror else nn.Sequential(parts)
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             # torch's own start shrinks the signal at each layer, and without a norm nothing restores it;

@@ -55,7 +55,7 @@ def output_shape(config: ModelConfig, task: Task, *, batch: int = 2) -> tuple[in
 
 
 def count_macs(config: ModelConfig, task: Task) -> int:
-    """Multiply-adds of the convolutions and linear layers for one image, in one pass forward.
+    """Multiply-adds of the convolutions and linear layers for one image, in one pass forward as in training.
 
     Time follows them closely, on one kind of layer and one machine. What a network of a user's own does
     outside such layers is not counted.
@@ -71,7 +71,8 @@ def count_macs(config: ModelConfig, task: Task) -> int:
         total += output.numel() * module.weight[0].numel()
 
     with _measured_on(config), torch.random.fork_rng(devices=()), torch.inference_mode():
-        network = config.build(task).eval()
+        network = config.build(task).eval()  # norms in training need several images
+        network.training = True
         for module in network.modules():
             if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear):
                 module.register_forward_hook(add)

@@ -259,3 +259,14 @@ def test_counting_does_not_load_the_compiler():
         assert "torch._dynamo" not in sys.modules and "sympy" not in sys.modules
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
+
+
+def test_mirrored_logits_are_the_mean_of_both_ways_outside_training_and_those_of_one_in_it():
+    once, both = (dataclasses.replace(SMALL, mirror=mirror).build(TASK) for mirror in (False, True))
+    both.load_state_dict(once.state_dict())
+    images = torch.randn(6, 3, 32, 32)
+    once.eval(), both.eval()
+    assert torch.allclose(both(images), (once(images) + once(images.flip(3))) / 2, atol=1e-6)
+    assert torch.allclose(both(images), both(images.flip(3)), atol=1e-6)
+    assert not torch.allclose(both(images), once(images), atol=1e-3)
+    assert torch.equal(both.train()(images), once.train()(images))
