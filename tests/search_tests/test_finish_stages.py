@@ -13,12 +13,15 @@ from rich.console import Console
 from test_reruns import trial
 
 from search.budgets import Budgets
+from search.drive import Driver, Job
 from search.final import CONFIRM, final_models, final_study
 from search.finish import keep_for_finish
 from search.reruns import MARGIN, START_SECONDS
 from search.results import Results
 from search.run import resume, run
 from search.settings import Settings
+from search.work import Work
+from trainables.stint import Stint
 
 QUICK = {
     "space": "benchmarks.small_space",
@@ -241,3 +244,24 @@ def test_of_a_budget_so_much_is_kept_as_leaves_the_search_a_third(seconds, kept)
         "nothing": 0.0,
     }
     assert budgets.kept_seconds == pytest.approx(expected[kept])
+
+
+@pytest.mark.parametrize("wish", ["auto", "never"])
+def test_only_what_is_trained_in_full_may_be_compiled_and_not_what_failed_once(
+    tmp_path, follow, monkeypatch, wish
+):
+    asked: dict[str, list[str]] = {"trials": [], "confirm": [], "refit": []}
+    make = Driver._stint
+
+    def noted(self: Driver, job: Job, work: Work) -> Stint:
+        stint = make(self, job, work)
+        asked[job.label or "trials"].append(stint.compile)
+        return stint
+
+    def fails_once(kind: str, number: int) -> float | str:
+        return "error" if kind == "refit" and len(asked["refit"]) == 1 else rising(kind, number)
+
+    monkeypatch.setattr(Driver, "_stint", noted)
+    follow(fails_once)
+    begin(tmp_path, compile=wish, confirm_top=1)
+    assert asked == {"trials": ["never"] * 4, "confirm": [wish] * 2, "refit": [wish, "never", wish]}
