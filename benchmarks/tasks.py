@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol, cast
 
 import numpy as np
 import optuna
@@ -39,6 +39,22 @@ class Task(Protocol):
         ...
 
 
+class _AsRecorded:
+    """A trial of the space as it was when its curves were recorded: what came later is not asked for."""
+
+    LATER: ClassVar[dict[str, Any]] = {"mirror": False}
+
+    def __init__(self, trial: optuna.Trial) -> None:
+        self._trial = trial
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        """As Optuna's."""
+        return self.LATER[name] if name in self.LATER else self._trial.suggest_categorical(name, choices)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._trial, name)
+
+
 class CnnCurves:
     """Recorded curves of the `cnn` space, the same for every seed; what was recorded is the truth."""
 
@@ -47,7 +63,7 @@ class CnnCurves:
 
     def suggest(self, trial: optuna.Trial) -> None:
         """See `Task`."""
-        cnn.suggest(trial, TASK)
+        cnn.suggest(cast("optuna.Trial", _AsRecorded(trial)), TASK)
 
     def curve(self, params: Mapping[str, Any]) -> tuple[Floats, Floats]:
         """See `Task`: the curve of the nearest recorded configuration."""

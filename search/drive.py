@@ -210,7 +210,9 @@ class Driver:
             folder=job.folder(work.trial).absolute(),
             identity=identity(work.config, job.task, job.dataset.fingerprint, self.code),
             precision=settings.precision,
-            # what failed once is tried again without
-            compile=settings.compile if job.in_full and not trial.failures else "never",
+            # what went wrong once is tried again without
+            compile=settings.compile
+            if job.in_full and not (trial.failures or trial.lost or trial.nodes_lost)
+            else "never",
             params=job.record.trial(work.trial).params,
         )

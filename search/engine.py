@@ -170,7 +170,10 @@ class Engine:
             "checkpoint": result["checkpoint_seconds"],
             "setup": result["setup_seconds"],
         }
-        facts = {key: result[key] for key in ("precision", "compiled", "device", "node") if result.get(key)}
+        facts = {key: result[key] for key in ("precision", "device", "node")}
+        compiled = result.get("compiled", "")
+        if compiled or any("compiled" in stint for stint in self.controller.live[work.trial].stints):
+            facts["compiled"] = compiled
         self.controller.observe(work.trial, facts, spent)
         if result["saved"]:  # an epoch without a checkpoint proves nothing
             self._storage_faults.pop(result["node"], None)

@@ -38,6 +38,7 @@ CHANGEABLE = frozenset(
         "gpus_per_trial",
         "max_concurrent",
         "device",
+        "compile",
         "data_dir",
         "weights",
         "retries",

@@ -21,8 +21,8 @@ CompileChoice = Literal["auto", "always", "never"]
 
 EXPECTED_SECONDS = 60.0
 EXPECTED_SAVING = 0.1
-"""What compiling takes, and the share of a step it saves, before it was tried: convolutional networks on GPUs
-were reported to train 9 % (PyTorch issue 111182, A100) to 15 % faster (open_clip issue 610, RTX 3080)."""
+"""What compiling for one size of batch takes, and the share of a step that it saves: convolutional networks
+on GPUs were reported to train 9 % (PyTorch issue 111182, A100) to 15 % faster (open_clip issue 610)."""
 LEAST_SAVING = 0.02
 """Less than this is what two timings of the same differ by."""
 _STEPS = 5
@@ -39,9 +39,10 @@ class Compiled:
 
 
 def repays(
-    choice: CompileChoice, device: torch.device, epoch_seconds: float | None, epochs_left: int
+    choice: CompileChoice, device: torch.device, epoch_seconds: float | None, epochs_left: int, sizes: int
 ) -> bool:
-    """Whether compiling now is expected to shorten a training that has `epochs_left` to go.
+    """Whether compiling now, for so many sizes of batch, is expected to shorten a training that has
+    `epochs_left` to go.
 
     `epoch_seconds` is what an epoch of training took without, None before there was one. On a CPU torch's
     compiler makes these networks slower, so that there `auto` never tries.
@@ -50,7 +51,7 @@ def repays(
         return epochs_left > 0
     if choice == "never" or device.type == "cpu" or epoch_seconds is None:
         return False
-    return EXPECTED_SAVING * epoch_seconds * epochs_left > EXPECTED_SECONDS
+    return EXPECTED_SAVING * epoch_seconds * epochs_left > EXPECTED_SECONDS * sizes
 
 
 def compile_network(
@@ -58,31 +59,40 @@ def compile_network(
 ) -> Compiled:
     """Compile `model`, in training mode, for batches of these shapes, and keep it if its steps are faster.
 
-    Weights, buffers and the global random state are left as they were. A compiler that fails, for want of a C
-    compiler or of memory, say, is an outcome.
+    Weights and buffers are left as they were. A compiler that fails, for want of a C compiler or of memory,
+    say, is an outcome.
     """
+    try:
+        with _as_it_was(model):
+            before, network, after = _tried(model, shapes, device, precision)
+    except Exception as error:  # whatever it stumbles over, training goes on without it
+        torch.compiler.reset()
+        text, _, _ = str(error).strip().partition("\n")
+        return Compiled(outcome=f"failed: {type(error).__name__}: {text}")
+    faster = f"{before / after:.2f} times as fast"
+    if 1.0 - after / before < LEAST_SAVING:
+        torch.compiler.reset()
+        return Compiled(outcome=f"left out: {faster}")
+    return Compiled(network, faster)
+
+
+def _tried(
+    model: nn.Module, shapes: Sequence[tuple[int, ...]], device: torch.device, precision: Precision
+) -> tuple[float, Any, float]:
+    """Seconds of a step without, the compiled network, and seconds of a step with it."""
     import torch._inductor.config as inductor
 
     # compilers beside this one would take cores from other trials, and outlive a worker that is killed
     inductor.compile_threads = 1
-    with _as_it_was(model, device):
-        batches = [
-            torch.randn(shape, device=device).contiguous(memory_format=torch.channels_last)
-            for shape in shapes
-        ]
-        # batches come in two sizes at most, and code for any size is slower
-        network = torch.compile(model, dynamic=False)
-        try:
-            before = _step_seconds(model, batches, precision)
-            after = _step_seconds(network, batches, precision)
-        except Exception as error:  # whatever a compiler stumbles over, training goes on without it
-            torch.compiler.reset()
-            text, _, _ = str(error).strip().partition("\n")
-            return Compiled(outcome=f"failed: {type(error).__name__}: {text}")
-    if 1.0 - after / before < LEAST_SAVING:
-        torch.compiler.reset()
-        return Compiled(outcome=f"left out: {before / after:.2f} times as fast")
-    return Compiled(network, f"{before / after:.2f} times as fast")
+    batches = [
+        torch.randn(shape, device=device).contiguous(memory_format=torch.channels_last) for shape in shapes
+    ]
+    # batches come in two sizes at most, and code for any size is slower
+    network = torch.compile(model, dynamic=False)
+    before = _step_seconds(model, batches, precision)
+    after = _step_seconds(network, batches, precision)
+    # others on the same GPU may have come or gone while it compiled
+    return min(before, _step_seconds(model, batches, precision)), network, after
 
 
 def _step_seconds(network: Any, batches: Sequence[torch.Tensor], precision: Precision) -> float:
@@ -93,9 +103,7 @@ def _step_seconds(network: Any, batches: Sequence[torch.Tensor], precision: Prec
             start = time.perf_counter()
             with autocast(images.device, precision):
                 logits = network(images)
-            loss = logits.float().square().mean()
-            loss.backward()
-            float(loss.detach())  # waits for the forward pass
+            logits.float().square().mean().backward()
             if images.device.type == "cuda":
                 torch.cuda.synchronize(images.device)
             times.append(time.perf_counter() - start)
@@ -103,14 +111,16 @@ def _step_seconds(network: Any, batches: Sequence[torch.Tensor], precision: Prec
 
 
 @contextmanager
-def _as_it_was(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """Undo what steps do to a network that does not train: averages of its norms, gradients, random state."""
+def _as_it_was(model: nn.Module) -> Iterator[None]:
+    """Undo what steps do to a network that does not train: averages of its norms, gradients.
+
+    Random state need not be: each epoch begins with its own.
+    """
     kept = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        try:
-            yield
-        finally:
-            with torch.no_grad():
-                for buffer, value in kept:
-                    buffer.copy_(value)
-            model.zero_grad(set_to_none=True)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in kept:
+                buffer.copy_(value)
+        model.zero_grad(set_to_none=True)

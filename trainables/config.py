@@ -134,7 +134,7 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """What is done to a training batch, drawn anew for each image (mixup: for each batch)."""
+    """What is done to a training batch, drawn anew for each image (mixup: for each batch), but for flips."""
 
     flip: bool = False
     """Mirror an image left to right in every second epoch; in the first or the second is drawn for each."""

@@ -110,8 +110,10 @@ class Trainable(tune.Trainable):
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
-            if trained or self.device_data is None:
-                raise  # it has trained before, or has not begun: others took the memory, a retry may find it
+            if trained or self.compiled or self.device_data is None:
+                # it has trained before, or has not begun: others took the memory, a retry may find it; a
+                # compiled network needs more, and is tried again without
+                raise
             self._forget()
             text, _, _ = str(error).partition("\n")
             self.used_up = f"out of memory: {text}"
@@ -197,8 +199,11 @@ class Trainable(tune.Trainable):
         if self.compiled or not training.compilable:
             return
         left = order.task.max_epochs - training.epoch
-        if repays(order.compile, training.device, self.epoch_seconds, left):
+        sizes = len(training.batch_sizes)
+        if repays(order.compile, training.device, self.epoch_seconds, left, sizes):
             self.compiled = training.compile()
+            if self.leaving:  # it may have taken that for a fault of the compiler's
+                raise WorkerUsedUpError(LEAVING)
 
     def _train_one_epoch(self, training: Training, order: Stint) -> dict[str, Any]:
         report = training.run_epoch()

@@ -65,7 +65,7 @@ class Training:
     """One trial's network, optimizer and position in its schedule.
 
     Every draw comes from (seed, epoch), so a training that goes on from `state()` equals one that was
-    never interrupted: bit for bit on a CPU.
+    never interrupted: bit for bit on a CPU, unless it is compiled.
     """
 
     def __init__(
@@ -136,17 +136,18 @@ class Training:
         if self.unfreezing is not None:
             self.unfreezing.begin(self.epoch)
         self.model.train()
-        images, steps = len(self.data.train.labels), self.steps_per_epoch
-        batches = sorted({-(-images // steps), images // steps}, reverse=True)
-        side = self.task.image_size
+        shape = (self.task.channels, self.task.image_size, self.task.image_size)
         compiled = compile_network(
-            self.model,
-            [(batch, self.task.channels, side, side) for batch in batches],
-            self.device,
-            self.precision,
+            self.model, [(size, *shape) for size in self.batch_sizes], self.device, self.precision
         )
         self.compiled = compiled.network
         return compiled.outcome
+
+    @property
+    def batch_sizes(self) -> list[int]:
+        """One or two, the larger first."""
+        images, steps = len(self.data.train.labels), self.steps_per_epoch
+        return sorted({-(-images // steps), images // steps}, reverse=True)
 
     def _initialize_from_data(self) -> None:
         modules = [m for m in self.model.modules() if isinstance(m, InitializedFromData)]
@@ -200,7 +201,7 @@ class Training:
         if self.unfreezing is not None:
             self.unfreezing.begin(self.epoch)
         self.model.train()
-        network = self.compiled or self.network
+        network = self.network if self.compiled is None else self.compiled
         loss_sum = torch.zeros((), device=self.device)
         hits = torch.zeros((), device=self.device, dtype=torch.int64)
         step, rate = self.epoch * self.steps_per_epoch, 0.0

@@ -6,7 +6,6 @@ from benchmarks.curve_families import MAX_EPOCHS
 from benchmarks.record_curves import TASK
 from benchmarks.tasks import CNN_CURVES, TASKS, Scale, scale
 from search.curves import RecordedCurves
-from spaces import cnn
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +22,7 @@ def test_recorded_file_is_small_and_has_enough_whole_curves(recorded):
 def test_recorded_configurations_are_points_of_the_space_that_is_searched(recorded):
     for recorded_trial in recorded.trials[:20]:
         trial = optuna.trial.FixedTrial(recorded_trial.params)
-        cnn.suggest(trial, TASK)
+        TASKS["cnn curves"](0).suggest(trial)
         assert trial.params == recorded_trial.params
 
 

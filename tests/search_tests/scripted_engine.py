@@ -21,7 +21,8 @@ from trainables.stint import Stint
 
 Script = Callable[[str, int], float | str]
 """Of a study (`trials`, `confirm` or `refit`) and the search's trial that is trained: the score of an epoch,
-or `infeasible`, `error`, `stop` (as Ctrl-C), `budget` (the time is up) or `killed` (a SystemExit at once)."""
+or `infeasible`, `error`, `lost` (with its worker), `stop` (as Ctrl-C), `budget` (the time is up) or `killed`
+(a SystemExit at once)."""
 
 
 class ScriptedEngine:
@@ -74,7 +75,7 @@ class ScriptedEngine:
             if what == "budget":
                 self.budgets.spent_seconds = self.budgets.seconds + 1
                 return "time budget"
-            if what in ("infeasible", "error"):
+            if what in ("infeasible", "error", "lost"):
                 self.controller.ended(work.trial, **{what: "as the script says"})
                 if work.trial not in self.controller.live:
                     self.on_end(work.trial)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -10,35 +13,37 @@ import torch
 from stint_results import rows, steps
 from torch import nn
 
-from trainables import compiling
+from trainables import checkpoint, compiling
 from trainables.compiling import Compiled, compile_network, repays
-from trainables.config import FineTuneConfig
+from trainables.config import FineTuneConfig, ModelConfig, Task
+from trainables.trainable import WorkerUsedUpError
 from trainables.training import Training
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
-LONG = 20 * compiling.EXPECTED_SECONDS
+LONG = 1.5 * compiling.EXPECTED_SECONDS / compiling.EXPECTED_SAVING
 """An epoch of a training that repays compiling, even if it is the last one."""
 
 
 @pytest.mark.parametrize(
-    ("choice", "device", "epoch_seconds", "epochs_left", "tried"),
+    ("choice", "device", "epoch_seconds", "epochs_left", "sizes", "tried"),
     [
-        ("auto", GPU, LONG, 1, True),
-        ("auto", GPU, LONG / 100, 30, False),
-        ("auto", GPU, LONG / 100, 70, True),
-        ("auto", GPU, LONG, 0, False),
-        ("auto", GPU, None, 100, False),  # nothing is known of its epochs yet
-        ("auto", CPU, LONG, 100, False),
-        ("never", GPU, LONG, 100, False),
-        ("always", CPU, None, 4, True),
-        ("always", GPU, 0.001, 1, True),
-        ("always", CPU, LONG, 0, False),
+        ("auto", GPU, LONG, 1, 1, True),
+        ("auto", GPU, LONG, 1, 2, False),  # each size of batch is compiled for
+        ("auto", GPU, LONG / 100, 30, 1, False),
+        ("auto", GPU, LONG / 100, 99, 1, True),
+        ("auto", GPU, LONG, 0, 1, False),
+        ("auto", GPU, None, 100, 1, False),  # nothing is known of its epochs yet
+        ("auto", CPU, LONG, 100, 1, False),
+        ("never", GPU, LONG, 100, 1, False),
+        ("always", CPU, None, 4, 2, True),
+        ("always", GPU, 0.001, 1, 1, True),
+        ("always", CPU, LONG, 0, 1, False),
     ],
 )
 def test_compiling_is_tried_where_the_epochs_left_are_expected_to_repay_it(
-    choice, device, epoch_seconds, epochs_left, tried
+    choice, device, epoch_seconds, epochs_left, sizes, tried
 ):
-    assert repays(choice, device, epoch_seconds, epochs_left) is tried
+    assert repays(choice, device, epoch_seconds, epochs_left, sizes) is tried
 
 
 # ---- one network
@@ -52,6 +57,9 @@ class Counted(nn.Module):
         self.network = network
         self.shapes: list[tuple[int, ...]] = []
         self.training_modes: list[bool] = []
+
+    def __len__(self) -> int:
+        raise TypeError("as torch's own, of a network that has no length")
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         self.shapes.append(tuple(images.shape))
@@ -118,15 +126,13 @@ def test_a_compiler_that_fails_is_an_outcome(compiler, monkeypatch):
 
 
 @pytest.mark.parametrize("after", [0.5, 2.0])
-def test_trying_it_leaves_weights_buffers_gradients_and_random_state_alone(compiler, after):
+def test_trying_it_leaves_weights_buffers_and_gradients_alone(compiler, after):
     compiler[1]["after"] = after
     model = network()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    random_state = torch.get_rng_state()
     compile_network(model, [(5, 3, 8, 8)], CPU, "fp32")
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
-    assert torch.equal(torch.get_rng_state(), random_state)
 
 
 # ---- in a training
@@ -193,9 +199,10 @@ def test_a_worker_compiles_once_a_stint_and_reports_it(compiler, worker, order):
 
 
 def test_a_worker_tries_it_once_the_epochs_it_saw_are_long_enough(compiler, worker, order, monkeypatch):
-    monkeypatch.setattr(
-        "trainables.trainable.repays", lambda choice, device, seconds, left: seconds is not None and left < 3
-    )
+    def long_enough(choice, device, seconds, left, sizes):
+        return seconds is not None and left < 3
+
+    monkeypatch.setattr("trainables.trainable.repays", long_enough)
     one = worker(order(compile="auto"))
     assert [result["compiled"] != "" for result in steps(one, 4)] == [False, False, True, True]
 
@@ -212,14 +219,72 @@ def test_what_compiling_takes_counts_as_setting_up(compiler, worker, order, monk
     assert results[0]["setup_seconds"] > 0.3 > results[1]["setup_seconds"]
 
 
+def test_too_little_memory_for_a_compiled_network_is_no_verdict_on_the_trial(
+    compiler, worker, order, monkeypatch
+):
+    def no_room(self: Training) -> Any:
+        raise torch.OutOfMemoryError("tried to allocate more than there is")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "run_epoch", no_room)
+        with pytest.raises(torch.OutOfMemoryError):
+            worker(order(compile="always")).step()
+        assert "infeasible" in worker(order()).step()
+
+
+def test_a_worker_asked_to_leave_while_it_compiles_keeps_the_last_epoch_and_goes(
+    compiler, worker, order, folder, monkeypatch
+):
+    def asked_to_leave(network: nn.Module, *, dynamic: bool) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, lambda number, frame: None)
+    try:
+        one = worker(order(compile="auto", checkpoint_epochs=(4,)))
+        one.step()
+        monkeypatch.setattr("trainables.trainable.repays", lambda *facts: True)
+        monkeypatch.setattr(torch, "compile", asked_to_leave)
+        with pytest.raises(WorkerUsedUpError, match="asked to leave"):
+            one.step()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    state = checkpoint.load(folder)
+    assert state is not None
+    assert state["training"]["epoch"] == 1
+
+
+class Branches(nn.Module):
+    """A network that is no nn.Sequential, with a frozen part and a norm."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.frozen = nn.Conv2d(task.channels, 4, 3).requires_grad_(False)
+        self.norm = nn.BatchNorm2d(4)
+        self.head = nn.Linear(4, task.classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = self.norm(self.frozen(images))
+        logits: torch.Tensor = self.head((maps.relu() + maps.tanh()).mean((2, 3)))
+        return logits
+
+
+@dataclass(frozen=True, kw_only=True)
+class BranchesConfig(ModelConfig):
+    def build(self, task: Task) -> nn.Module:
+        return Branches(task)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch's compiler needs g++ on a CPU")
+@pytest.mark.parametrize("kind", ["sequential", "other"])
 def test_torchs_own_compiler_trains_what_the_network_alone_does(
-    worker, order, make_config, monkeypatch, tmp_path
+    kind, worker, order, make_config, monkeypatch, tmp_path
 ):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
     monkeypatch.setattr(compiling, "LEAST_SAVING", -1e9)  # kept, however slow: it is to be tried
     config = make_config(averaging="ema", batch_size=8, model={"widths": ((4,), (4, 8)), "head_dropout": 0.0})
+    if kind == "other":
+        config = replace(config, model=BranchesConfig())
     wanted = rows(steps(worker(order(config=config, folder=tmp_path / "plain")), 4))
     results = steps(worker(order(config=config, compile="always")), 4)
     assert results[0]["compiled"].endswith("times as fast")
