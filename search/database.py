@@ -18,6 +18,8 @@ from search import rows
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+_versions: dict[str, str] = {}
+"""Of Optuna's tables: `head` is what this Optuna makes; read once a process."""
 COMMIT_SECONDS = 1.0
 CONNECT_SECONDS = 10
 
@@ -120,13 +122,17 @@ def open_storage(url: str, *, writes: bool = False) -> optuna.storages.RDBStorag
         # a connection that broke meanwhile is made anew; a server that is not there is given up on
         arguments = {"pool_pre_ping": True, "connect_args": {"connect_timeout": CONNECT_SECONDS}}
         url = re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url)
-    try:
-        storage = optuna.storages.RDBStorage(url, engine_kwargs=arguments)
-    except RuntimeError as error:  # its tables are of another Optuna
-        raise ValueError(" ".join(str(error).split())) from error
-    if storage.get_head_version() != rows.SCHEMA:
+    # Optuna's own check reads all its migrations, at every opening; it is left for the words of a refusal
+    storage = optuna.storages.RDBStorage(url, engine_kwargs=arguments, skip_compatibility_check=True)
+    if "head" not in _versions:
+        _versions["head"] = storage.get_head_version()
+    if not storage.get_current_version() == _versions["head"] == rows.SCHEMA:
+        try:
+            optuna.storages.RDBStorage(url, engine_kwargs=arguments)
+        except RuntimeError as error:  # its tables are of another Optuna
+            raise ValueError(" ".join(str(error).split())) from error
         raise ValueError(
-            f"Optuna {optuna.__version__} has tables of version {storage.get_head_version()}, and not of "
+            f"Optuna {optuna.__version__} has tables of version {_versions['head']}, and not of "
             f"{rows.SCHEMA}, which is written here: install an Optuna that this project was tested with"
         )
     if is_sqlite and writes:

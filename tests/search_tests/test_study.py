@@ -182,6 +182,22 @@ def test_tables_of_another_optuna_are_refused_and_not_written(tmp_path, monkeypa
         open_storage(sqlite_url(tmp_path / "study.db"))
 
 
+def test_tables_that_an_older_optuna_made_are_refused_with_the_way_out(tmp_path):
+    url = sqlite_url(tmp_path / "study.db")
+    storage = open_storage(url)
+    with storage.engine.begin() as connection:
+        connection.execute(sqlalchemy.text("UPDATE alembic_version SET version_num = 'v3.0.0.d'"))
+    with pytest.raises(ValueError, match="optuna storage upgrade"):
+        open_storage(url)
+
+
+def test_opening_a_study_again_reads_no_migrations(tmp_path, monkeypatch):
+    url = sqlite_url(tmp_path / "study.db")
+    open_storage(url)
+    monkeypatch.setattr("alembic.script.ScriptDirectory.from_config", None)
+    open_storage(url)
+
+
 def test_what_many_trials_report_is_one_commit(stored, new_trial):
     for _ in range(10):
         new_trial(stored, {"lr": 0.5}, {1: 0.25})
