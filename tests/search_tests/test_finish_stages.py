@@ -249,22 +249,38 @@ def test_of_a_budget_so_much_is_kept_as_leaves_the_search_a_third(seconds, kept)
     assert budgets.kept_seconds == pytest.approx(expected[kept])
 
 
-@pytest.mark.parametrize(("wish", "wrong"), [("auto", "error"), ("always", "lost")])
-def test_only_what_is_trained_in_full_may_be_compiled_and_not_what_failed_once(
-    tmp_path, follow, monkeypatch, wish, wrong
-):
-    asked: dict[str, list[str]] = {"trials": [], "confirm": [], "refit": []}
+@pytest.fixture
+def asked(monkeypatch) -> dict[str, list[str]]:
+    """Whether what is trained from now on may be compiled, study by study."""
+    found: dict[str, list[str]] = {"trials": [], "confirm": [], "refit": []}
     make = Driver._stint
 
     def noted(self: Driver, job: Job, work: Work) -> Stint:
         stint = make(self, job, work)
-        asked[job.label or "trials"].append(stint.compile)
+        found[job.label or "trials"].append(stint.compile)
         return stint
 
+    monkeypatch.setattr(Driver, "_stint", noted)
+    return found
+
+
+@pytest.mark.parametrize(("wish", "wrong"), [("auto", "error"), ("always", "lost")])
+def test_only_what_is_trained_in_full_may_be_compiled_and_not_what_failed_once(
+    tmp_path, follow, asked, wish, wrong
+):
     def fails_once(kind: str, number: int) -> float | str:
         return wrong if kind == "refit" and len(asked["refit"]) == 1 else rising(kind, number)
 
-    monkeypatch.setattr(Driver, "_stint", noted)
     follow(fails_once)
     begin(tmp_path, compile=wish, confirm_top=1)
     assert asked == {"trials": ["never"] * 4, "confirm": [wish] * 2, "refit": [wish, "never", wish]}
+
+
+def test_a_resume_may_leave_compiling_out(tmp_path, follow, asked):
+    follow(lambda kind, number: "killed" if kind == "refit" else rising(kind, number))
+    with pytest.raises(SystemExit):
+        begin(tmp_path, confirm_top=1)
+    follow(rising)
+    assert go_on(tmp_path, compile="never")[0].stopped == "finished"
+    assert asked["confirm"] == ["auto"] * 2
+    assert asked["refit"] == ["auto", "never", "never"]
