@@ -8,6 +8,7 @@ results = run(Settings(space="cnn", dataset="digits", trials=4))
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -84,11 +85,18 @@ def _search(settings: Settings, console: Console, *, resume: bool) -> Results:
 
         dashboard = ray_is_up()
         if dashboard and not settings.quiet:
-            console.print(f"look    http://{dashboard} has Ray's dashboard", highlight=False)
+            console.print(dashboard_line(dashboard), highlight=False, soft_wrap=True)
         results = search(prepared, console, resume=resume, cluster=cluster)
     conclude(results, settings, console)
     _write_report(results, console)
     return results
+
+
+def dashboard_line(address: str) -> str:
+    """Where Ray's dashboard is, and how to get in."""
+    asks = os.environ.get("RAY_AUTH_MODE") == "token"  # Ray sets it where it starts one of our own
+    token = "; it asks for the token that `uv run ray get-auth-token` prints" if asks else ""
+    return f"look    http://{address} has Ray's dashboard{token}"
 
 
 @contextmanager
