@@ -216,7 +216,7 @@ _SPEEDRUN: dict[str, Any] = {
     "stages": 3,
     "convs.first": 2,
     "convs.rest": 2,
-    "width": 48,
+    "width": 64,
     "growth": 2.0,
     "downsample": "max",
     "downsample.at": "first",

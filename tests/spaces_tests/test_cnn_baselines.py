@@ -97,9 +97,9 @@ def test_speedrun():
     expected = [
         "whitening 24 2x2",
         "gelu",
-        *stage(48),
-        *stage(96),
-        *stage(192),
+        *stage(64),
+        *stage(128),
+        *stage(256),
         "max 3",
         "flatten",
         "dense 10",
@@ -135,7 +135,10 @@ def convolutions(*channels: int) -> int:
             + dense(4 * 4 * 128, 128)
             + dense(128, 10),
         ),
-        ("speedrun", 24 + convolutions(24, 48, 48, 96, 96, 192, 192) + 4 * (48 + 96 + 192) + dense(192, 10)),
+        (
+            "speedrun",
+            24 + convolutions(24, 64, 64, 128, 128, 256, 256) + 4 * (64 + 128 + 256) + dense(256, 10),
+        ),
     ],
 )
 def test_parameter_count(name, count):
@@ -162,9 +165,9 @@ def test_parameter_count(name, count):
         ),
         (
             "speedrun",
-            {"width": 64},
-            [f"conv {width} 3x3 (1, 1)" for width in (48, 48, 96, 96, 192, 192)],
+            {"width": 48},
             [f"conv {width} 3x3 (1, 1)" for width in (64, 64, 128, 128, 256, 256)],
+            [f"conv {width} 3x3 (1, 1)" for width in (48, 48, 96, 96, 192, 192)],
         ),
         ("speedrun", {"residual": True}, [], []),
         ("speedrun", {"head.scale": 1.0}, ["scale"], []),
