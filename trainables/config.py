@@ -89,6 +89,10 @@ class ModelConfig(ABC):
         """Images that are scored at once; fewer for a network whose maps take much memory."""
         return 500
 
+    def in_training(self) -> ModelConfig:
+        """The network of a training step, without what only scoring adds."""
+        return self
+
     @abstractmethod
     def build(self, task: Task) -> nn.Module:
         """The network, freshly initialized: float images (batch, channels, size, size) to logits

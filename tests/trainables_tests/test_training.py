@@ -268,6 +268,31 @@ def test_every_image_is_used_once_an_epoch(images, batch_size, make_dataset, mon
     assert images < 7 or orders[0] != orders[1]
 
 
+@pytest.mark.parametrize("resident", [True, False])
+def test_every_image_is_seen_as_it_is_and_mirrored_in_turn(resident, task, dataset):
+    data = place(dataset, CPU, resident=resident)
+    seen: list[dict[bytes, bool]] = []
+    ways = {image.numpy().tobytes(): False for image in data.train.images}
+    ways |= {image.flip(1).numpy().tobytes(): True for image in data.train.images}
+    assert len(ways) == 2 * len(data.train.labels)
+
+    def watch(model: nn.Module, images: torch.Tensor) -> None:
+        if model.training:
+            raw = (images.permute(0, 2, 3, 1) * data.std + data.mean).round().to(torch.uint8)
+            seen[-1].update({image.numpy().tobytes(): ways[image.numpy().tobytes()] for image in raw})
+
+    training = Training(probe_config(watch, augment=AugmentConfig(flip=True)), task, data, seed=3)
+    for _ in range(task.max_epochs):
+        seen.append({})
+        training.run_epoch()
+    mirrored = [{image for image, way in epoch.items() if way} for epoch in seen]
+    assert 15 < len(mirrored[0]) < 45, "about half of them"
+    assert mirrored[0] == mirrored[2]
+    assert mirrored[1] == mirrored[3]
+    both = mirrored[0] | mirrored[1]
+    assert len(both) == len(mirrored[0]) + len(mirrored[1]) == len(data.train.labels)
+
+
 def test_schedule_spans_max_epochs_also_after_an_interruption(make_config, task, data, monkeypatch):
     asked: list[tuple[int, int]] = []
     rate = training_module.learning_rate
@@ -431,28 +456,3 @@ def test_training_on_all_images_uses_validation_ones_and_scores_nothing(
     assert (report.val_loss, report.val_accuracy, report.val_macro_f1) == (None, None, None)
     assert report.finite()
     assert not replace(report, train_loss=float("nan")).finite()
-
-
-@pytest.mark.parametrize("resident", [True, False])
-def test_every_image_is_seen_as_it_is_and_mirrored_in_turn(resident, task, dataset):
-    data = place(dataset, CPU, resident=resident)
-    seen: list[dict[bytes, bool]] = []
-    ways = {image.numpy().tobytes(): False for image in data.train.images}
-    ways |= {image.flip(1).numpy().tobytes(): True for image in data.train.images}
-    assert len(ways) == 2 * len(data.train.labels)
-
-    def watch(model: nn.Module, images: torch.Tensor) -> None:
-        if model.training:
-            raw = (images.permute(0, 2, 3, 1) * data.std + data.mean).round().to(torch.uint8)
-            seen[-1].update({image.numpy().tobytes(): ways[image.numpy().tobytes()] for image in raw})
-
-    training = Training(probe_config(watch, augment=AugmentConfig(flip=True)), task, data, seed=3)
-    for _ in range(task.max_epochs):
-        seen.append({})
-        training.run_epoch()
-    mirrored = [{image for image, way in epoch.items() if way} for epoch in seen]
-    assert 15 < len(mirrored[0]) < 45, "about half of them"
-    assert mirrored[0] == mirrored[2]
-    assert mirrored[1] == mirrored[3]
-    both = mirrored[0] | mirrored[1]
-    assert len(both) == len(mirrored[0]) + len(mirrored[1]) == len(data.train.labels)

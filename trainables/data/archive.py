@@ -125,5 +125,5 @@ def _decompressed(raw: IO[bytes]) -> io.BufferedReader:
     elif start.startswith(b"BZh"):
         file = bz2.BZ2File(raw)
     elif start == b"\xfd7zXZ\x00":
-        file = lzma.LZMAFile(raw)  # noqa: SIM115  (closed with `raw`, by the caller)
+        file = lzma.LZMAFile(raw)  # noqa: SIM115  nothing to close but `raw`, which is the caller's
     return io.BufferedReader(file, _BUFFER)

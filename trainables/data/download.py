@@ -67,7 +67,7 @@ def _connect(url: str, seconds: float) -> Any:
 
     def connect() -> None:
         try:
-            answers.put(urllib.request.urlopen(url, timeout=_STALL_SECONDS))  # noqa: S310  (checked above)
+            answers.put(urllib.request.urlopen(url, timeout=_STALL_SECONDS))  # noqa: S310  http(s), seen to above
         except Exception as error:
             answers.put(error)
 

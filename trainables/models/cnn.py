@@ -6,7 +6,7 @@ Nothing here imports torch before a network is built: a space reads this file on
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from trainables.config import ModelConfig, Task, require, require_choice
@@ -119,6 +119,10 @@ class CnnConfig(ModelConfig):
                     size //= 2
                 require(size >= 1, f"images of {image_size} pixels are too small for {self}")
         return size
+
+    def in_training(self) -> CnnConfig:
+        """Without the mirror image's pass."""
+        return replace(self, mirror=False)
 
     def build(self, task: Task) -> nn.Module:
         """The network: an `nn.Sequential` of stem (if any), stage1, stage2, ..., head."""

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from trainables.config import ModelConfig, Task
-from trainables.models.cnn import CnnConfig
 from trainables.models.pretrained import PretrainedConfig
 
 if TYPE_CHECKING:
@@ -57,7 +55,7 @@ def output_shape(config: ModelConfig, task: Task, *, batch: int = 2) -> tuple[in
 
 
 def count_macs(config: ModelConfig, task: Task) -> int:
-    """Multiply-adds of the convolutions and linear layers for one image, in one pass forward.
+    """Multiply-adds of the convolutions and linear layers for one image, in a training step's pass forward.
 
     Time follows them closely, on one kind of layer and one machine. What a network of a user's own does
     outside such layers is not counted.
@@ -65,8 +63,6 @@ def count_macs(config: ModelConfig, task: Task) -> int:
     import torch
     from torch import nn
 
-    if isinstance(config, CnnConfig):
-        config = replace(config, mirror=False)  # the other pass is none of training's
     total = 0
 
     def add(module: nn.Module, _: object, output: torch.Tensor) -> None:
@@ -75,7 +71,7 @@ def count_macs(config: ModelConfig, task: Task) -> int:
         total += output.numel() * module.weight[0].numel()
 
     with _measured_on(config), torch.random.fork_rng(devices=()), torch.inference_mode():
-        network = config.build(task).eval()
+        network = config.in_training().build(task).eval()
         for module in network.modules():
             if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear):
                 module.register_forward_hook(add)
