@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from search.best_document import CONFIRMED, SHOWN, best_row, confirmed_rows, shown_rows, verdict
 from search.command_line import resume_command
-from search.formats import format_value
+from search.formats import counted, format_value
 from search.settings import Settings
 
 if TYPE_CHECKING:
@@ -27,14 +27,16 @@ def announce(prepared: Prepared, console: Console, cluster: Cluster | None = Non
     data, task, settings, slots = prepared.dataset, prepared.task, prepared.settings, prepared.slots
     if data.note:
         console.print(Text(f"Note: {data.note}", style="bold yellow"), soft_wrap=True)
-    count, enough = (
-        ("", ", as many as the budget allows") if settings.trials == "auto" else (f"{settings.trials} ", "")
+    trials, enough = (
+        ("trials", ", as many as the budget allows")
+        if settings.trials == "auto"
+        else (counted(settings.trials, "trial"), "")
     )
     lines = [
         f"data    {data.name}: {len(data.train):,} training and {len(data.val):,} validation images, "
         f"{task.classes} classes, {task.image_size} px",
-        f"search  space {prepared.space.name}, {count}trials of at most {task.max_epochs} epochs{enough}, "
-        f"sampler {settings.sampler}, asha {settings.asha}",
+        f"search  space {prepared.space.name}, {trials} of at most {counted(task.max_epochs, 'epoch')}"
+        f"{enough}, sampler {settings.sampler}, asha {settings.asha}",
         ("slots   " + (f"{slots.count} at once" if cluster is None else f"on {cluster.described()}"))
         + f", each {slots.cpus} CPU"
         + (f" and {slots.gpus:g} GPU" if slots.gpus else ""),
@@ -49,9 +51,10 @@ def announce(prepared: Prepared, console: Console, cluster: Cluster | None = Non
     if settings.confirm:
         budgeted = settings.budget_seconds() is not None or settings.gpu_hours is not None
         kept = "; up to half of the budget is kept for that, two thirds if need be" if budgeted else ""
+        top, seeds = settings.confirm_top, counted(settings.confirm_seeds, "new seed")
+        best, then = ("best is", "and") if top == 1 else (f"best {top} are", "the winner of them")
         lines.append(
-            f"finish  the best {settings.confirm_top} are trained again with {settings.confirm_seeds} new"
-            f" seeds, the winner of them on all images{kept} (--no-confirm)"
+            f"finish  the {best} trained again with {seeds}, {then} on all images{kept} (--no-confirm)"
         )
     for name, reason in prepared.skipped.items():
         lines.append(f"baseline {name} is left out: {reason}")

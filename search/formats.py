@@ -95,3 +95,8 @@ def format_score(score: float | None, metric: str) -> str:
 def format_value(value: Any) -> str:
     """A parameter's value for reading, four significant digits."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def counted(number: int, thing: str) -> str:
+    """How many of a thing: 1 trial, 2 trials."""
+    return f"{number} {thing}" + ("" if number == 1 else "s")

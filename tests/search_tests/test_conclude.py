@@ -1,5 +1,6 @@
 import io
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -98,6 +99,14 @@ def test_start_says_what_will_be_searched(console):
         "finish  the best 3 are trained again with 3 new seeds, the winner of them on all images"
         " (--no-confirm)",
     ]
+
+
+def test_start_counts_to_one(console):
+    task = replace(prepared().task, max_epochs=1)
+    announce(prepared(settings=Settings(trials=1, confirm_top=1, confirm_seeds=1), task=task), console)
+    lines = shown(console).splitlines()
+    assert lines[1].startswith("search  space cnn, 1 trial of at most 1 epoch, sampler")
+    assert lines[-1] == "finish  the best is trained again with 1 new seed, and on all images (--no-confirm)"
 
 
 def test_start_says_that_a_budget_limits_the_trials(console):
