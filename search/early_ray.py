@@ -10,19 +10,24 @@ from contextlib import contextmanager
 from search.settings import UsageError
 from search.slots import Slots
 
+SLOW = "timed out during startup"
+"""What Ray says, 30 seconds after it started, of helpers that were not there in time."""
+
 
 @contextmanager
 def early_ray(slots: Slots, *, dashboard: bool = False) -> Iterator[Callable[[], str]]:
     """`local_ray`, coming up in a thread of its own while the caller does something else.
 
     Yields a function that returns when Ray is there, with what `local_ray` yields. It raises UsageError
-    where Ray does not start. A thread, since importing Ray takes a second too; it lives until the end, since
-    Ray ends with the thread that started it.
+    where Ray does not start, and does not at a second try where it was slow: Ray gives its helpers 15
+    seconds, which reading them from a cold disk may take, and the second time they have been read.
+    A thread, since importing Ray takes a second too; it lives until the end, since Ray ends with the thread
+    that started it. So does what is left of a first try.
     """
     up: Future[str] = Future()
     leave = threading.Event()
 
-    def run() -> None:
+    def run(*, last: bool) -> None:
         try:
             from search.local_ray import local_ray
 
@@ -32,11 +37,21 @@ def early_ray(slots: Slots, *, dashboard: bool = False) -> Iterator[Callable[[],
         except BaseException as error:
             if up.done():
                 raise
+            if SLOW in str(error) and not last and not leave.is_set():
+                return
             failure = UsageError(f"Ray could not be started: {_line(error)}")
             failure.__cause__ = error
             up.set_exception(failure)
 
-    thread = threading.Thread(target=run, name="ray")
+    def try_twice() -> None:
+        for last in (False, True):
+            trying = threading.Thread(target=run, kwargs={"last": last}, name="ray")
+            trying.start()
+            trying.join()
+            if up.done():
+                return
+
+    thread = threading.Thread(target=try_twice, name="start ray")
     thread.start()
     try:
         yield up.result

@@ -130,6 +130,21 @@ def test_worker_joins_with_the_token(home, config):
     assert "RAY_AUTH_MODE=token\n" in done.stdout
 
 
+@pytest.mark.parametrize("part", ["head", "worker"])
+def test_ray_that_does_not_start_is_started_once_more(home, config, part):
+    ray = home / "classifier-search" / ".venv" / "bin" / "ray"
+    # the first start fails; what a try that failed has left is stopped
+    ray.write_text('#!/bin/sh\necho "$1"; test "$1" != start -o -e ~/tried || { touch ~/tried; exit 1; }\n')
+    (command,) = (command for command in config[f"{part}_start_ray_commands"] if "ray start" in command)
+    done = run(home, command)
+    assert done.stdout.split() == ["start", "stop", "start"]
+    assert done.returncode == 0
+    ray.write_text('#!/bin/sh\necho "$1"; exit 3\n')
+    done = run(home, command)
+    assert done.stdout.split() == ["start", "stop", "start"]
+    assert done.returncode == 3, "`ray up` is to say so"
+
+
 def test_token_is_made_for_its_owner_alone_and_printed_nowhere(home, config):
     ray = home / "classifier-search" / ".venv" / "bin" / "ray"
     ray.unlink()

@@ -26,6 +26,8 @@ import pytest
 SHARED = Path("/srv")
 """Where every host has the same folder: their shared disk."""
 HOME = Path.home()
+SHOWN = 4000
+"""How many characters of a failed command's output are shown: its end, which says what went wrong."""
 ENVIRONMENT = Path(sys.prefix).resolve()
 """The environment that the tests run in; hosts have it too, read-only."""
 TOOLS = {
@@ -101,7 +103,7 @@ class Host:
         return [*inside, "--wdns=" + str(HOME), *environment, "bash", "-c", command]
 
     def run(self, command: str, *, timeout: float = 120, check: bool = True) -> str:
-        """Run a shell command to its end; returns what it says. A failure shows that, too."""
+        """Run a shell command to its end; returns what it says. A failure shows the end of that, too."""
         done = subprocess.run(
             self.command(command),
             stdin=subprocess.DEVNULL,
@@ -112,7 +114,8 @@ class Host:
             timeout=timeout,
             check=False,
         )
-        assert done.returncode == 0 or not check, f"{self.name}: {command}\n{done.stdout}"
+        said = f"{self.name}: {command}: exit code {done.returncode}\n{done.stdout[-SHOWN:]}"
+        assert done.returncode == 0 or not check, said
         return done.stdout
 
     def start(self, command: str, log: str) -> subprocess.Popen[bytes]:

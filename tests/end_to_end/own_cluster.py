@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
-from hosts import ENVIRONMENT, Host, Hosts, hosts
+from hosts import ENVIRONMENT, SHOWN, Host, Hosts, hosts
 
 ROOT = Path(__file__).parents[2]
 FILE = "cluster.local.yaml"
@@ -79,8 +79,12 @@ class OwnCluster:
         return self.network["head"]
 
     def up(self) -> None:
-        """`ray up`; the workers come later."""
-        self.on_laptop(f"ray up --yes {FILE}")
+        """`ray up`; the workers come later. Where it fails, the head's own log says why."""
+        try:
+            self.on_laptop(f"ray up --yes {FILE}")
+        except AssertionError as error:
+            log = self.head.run("tail -n 20 /tmp/ray/session_latest/logs/raylet.*", check=False)
+            raise AssertionError(f"{error}\n{log[-SHOWN:]}") from error
 
     def down(self) -> None:
         """`ray down`."""

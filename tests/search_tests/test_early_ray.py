@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,44 @@ if __name__ == "__main__":
     print("LEFT", len(workers()))
 """
 
+SLOW_ONCE = """
+import os, sys, time
+
+if "dashboard/agent.py" in open("/proc/self/cmdline").read():
+    try:
+        os.close(os.open(os.environ["SLOW_ONCE"], os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        pass
+    else:
+        time.sleep(45)  # Ray waits for 30 seconds
+"""
+"""For every Python that starts: Ray's first helper is as slow as on a cold disk."""
+START = """
+from search.early_ray import early_ray
+from search.slots import Slots
+
+with early_ray(Slots(count=1, cpus=1, gpus=0.0)) as ray_is_up:
+    ray_is_up()
+    import ray
+
+    print("UP", ray.is_initialized())
+"""
+
+
+@pytest.mark.slow
+def test_a_ray_that_was_slow_to_start_is_started_again(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(SLOW_ONCE)
+    was_slow = tmp_path / "slow"
+    done = subprocess.run(
+        [sys.executable, "-c", START],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT}", "SLOW_ONCE": str(was_slow)},
+    )
+    assert was_slow.exists()
+    assert "UP True" in done.stdout, done.stdout + done.stderr
+
 
 @pytest.mark.slow
 def test_a_trial_gets_the_worker_that_was_started_beforehand(tmp_path):
@@ -73,6 +112,20 @@ def test_what_keeps_ray_from_starting_is_raised_where_it_is_waited_for(monkeypat
     monkeypatch.setattr("search.local_ray.local_ray", broken)
     with early_ray(SLOTS) as ray_is_up, pytest.raises(UsageError, match="not be started: no room"):
         ray_is_up()
+
+
+def test_a_ray_that_is_slow_twice_is_not_started_a_third_time(monkeypatch):
+    tries = []
+
+    def slow(slots: Slots, *, dashboard: bool) -> None:
+        tries.append(threading.current_thread())
+        raise RuntimeError("The current node timed out during startup.")
+
+    monkeypatch.setattr("search.local_ray.local_ray", slow)
+    with early_ray(SLOTS) as ray_is_up, pytest.raises(UsageError, match="not be started: The current node"):
+        ray_is_up()
+    assert len(tries) == 2
+    assert not [thread for thread in tries if thread.is_alive()], "what is left of a try ends with its thread"
 
 
 def test_an_error_beside_it_does_not_wait_for_ever():
