@@ -17,6 +17,7 @@ from search.progress import Progress
 from search.resume import DriverLock, own_modules
 from search.study import StudyRecord
 from trainables.checkpoint import code_hash, identity
+from trainables.compiling import CompileChoice
 from trainables.config import Task
 from trainables.data import Dataset
 from trainables.place import Folder
@@ -111,6 +112,15 @@ class Driver:
     def slots_expected(self) -> int:
         """Trials that will run side by side, for plans."""
         return self.prepared.slots.count if self.cluster is None else self.cluster.expected()
+
+    @property
+    def compile(self) -> CompileChoice:
+        """Whether compiling is tried. A budget of time is planned by epochs as they were: there is no room
+        for what may not repay.
+        """
+        limited = self.budgets.seconds is not None or self.budgets.gpu_seconds is not None
+        choice = self.prepared.settings.compile
+        return "never" if choice == "auto" and limited else choice
 
     def say(self, text: str) -> None:
         """A line on the terminal, unless nothing is to be said."""
@@ -211,7 +221,7 @@ class Driver:
             identity=identity(work.config, job.task, job.dataset.fingerprint, self.code),
             precision=settings.precision,
             # what went wrong once is tried again without
-            compile=settings.compile
+            compile=self.compile
             if job.in_full and not (trial.failures or trial.lost or trial.nodes_lost)
             else "never",
             params=job.record.trial(work.trial).params,

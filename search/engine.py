@@ -30,7 +30,7 @@ from search.tune_adapter import Decisions, EngineStop, WorkSource
 from trainables.data import Dataset
 from trainables.stint import Stint
 from trainables.storage import StorageError
-from trainables.trainable import LEAVING, Trainable, WorkerUsedUpError
+from trainables.trainable import LEAVING, CompiledError, Trainable, WorkerUsedUpError
 from trainables.weights import NO_WEIGHTS, Weights
 
 StopReason = Literal["finished", "interrupted"] | UsedUp
@@ -172,6 +172,8 @@ class Engine:
         }
         facts = {key: result[key] for key in ("precision", "device", "node")}
         compiled = result.get("compiled", "")
+        if compiled and compiled != self.controller.live[work.trial].stints[-1].get("compiled"):
+            self.on_lost(f"trial {work.trial}: torch.compile: {compiled}")
         if compiled or any("compiled" in stint for stint in self.controller.live[work.trial].stints):
             facts["compiled"] = compiled
         self.controller.observe(work.trial, facts, spent)
@@ -218,6 +220,10 @@ class Engine:
             node = away or NODE_DIED in text
             self.controller.ended(work.trial, lost=text, with_its_node=node)
             self.on_lost(self._told(work, node))
+        elif isinstance(error, CompiledError):
+            # not one of its failures, and what lost a worker once is not compiled again
+            self.controller.ended(work.trial, lost=text)
+            self.on_lost(f"trial {work.trial} failed once compiled; it goes on without: {text}")
         else:
             self.controller.ended(work.trial, error=text)
         self._close(ray_trial.trial_id)

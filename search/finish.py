@@ -18,6 +18,7 @@ from search.reruns import Finish, Rerun, busy_seconds, reruns, unlike, wall_seco
 from search.results import Results
 from search.stage import Stage
 from search.tables import ranked
+from trainables.compiling import EXPECTED_SECONDS, SIZES
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -97,10 +98,10 @@ def _confirm(driver: Driver, stage: Stage, scored: Sequence[FrozenTrial]) -> Sto
     trials = unlike(scored, plan.top)
     driver.search.set_attributes({PLAN: plan_of([trial.number for trial in trials], plan.seeds)})
     smaller = "" if (plan.top, plan.seeds) == (asked.top, asked.seeds) else ", as many as the budget allows"
-    configurations = "configuration" if plan.top == 1 else f"{plan.top} configurations"
+    best, each = ("configuration", "") if plan.top == 1 else (f"{plan.top} configurations", " each")
     return stage.drive(
-        reruns(trials, plan.seeds, _epochs(driver)),
-        f"confirming the best {configurations} with {_seeds(plan.seeds)} each{smaller}",
+        _trainings(driver, trials, plan.seeds),
+        f"confirming the best {best} with {_seeds(plan.seeds)}{each}{smaller}",
     )
 
 
@@ -114,7 +115,7 @@ def _refit(driver: Driver, stage: Stage, scored: Sequence[FrozenTrial]) -> StopR
     others = [trial for trial in _baselines(driver, scored) if trial.number != winner.number]
     seeds = len(winners[0].scores) + winners[0].failures
     for count, known in ((seeds, others), (seeds, []), (1, [])):
-        trainings = reruns([winner], count, _epochs(driver)) + reruns(known, 1, _epochs(driver))
+        trainings = _trainings(driver, [winner], count) + _trainings(driver, known, 1)
         missing = stage.missing(trainings)
         if not missing or _fits(driver, [missing], *_left(driver)):
             break
@@ -137,8 +138,9 @@ def _baselines(driver: Driver, scored: Sequence[FrozenTrial]) -> list[FrozenTria
     return [trial for trial in scored if trial.user_attrs.get("baseline") in known]
 
 
-def _epochs(driver: Driver) -> int:
-    return driver.prepared.task.max_epochs
+def _trainings(driver: Driver, trials: Sequence[FrozenTrial], seeds: int) -> list[Rerun]:
+    compiling = SIZES * EXPECTED_SECONDS if driver.compile == "always" else 0.0
+    return reruns(trials, seeds, driver.prepared.task.max_epochs, besides=compiling)
 
 
 def _asked(driver: Driver) -> Finish:
@@ -150,13 +152,13 @@ def _phases(
     driver: Driver, plan: Finish, scored: Sequence[FrozenTrial], baselines: Sequence[FrozenTrial]
 ) -> list[list[Rerun]]:
     """The trainings of both studies; the slowest of those confirmed stands for the winner."""
-    confirm = reruns(unlike(scored, plan.top), plan.seeds, _epochs(driver))
+    confirm = _trainings(driver, unlike(scored, plan.top), plan.seeds)
     if not confirm:
         return [[], []]
     if not plan.refit:
         return [confirm, []]
     slowest = max(confirm, key=lambda training: training.seconds)
-    return [confirm, [slowest] * plan.seeds + reruns(baselines, 1, _epochs(driver))]
+    return [confirm, [slowest] * plan.seeds + _trainings(driver, baselines, 1)]
 
 
 def _wall(driver: Driver, phases: Sequence[Sequence[Rerun]]) -> float:

@@ -45,15 +45,18 @@ def unlike(trials: Sequence[FrozenTrial], count: int) -> list[FrozenTrial]:
     return list(found.values())
 
 
-def reruns(trials: Sequence[FrozenTrial], seeds: int, max_epochs: int) -> list[Rerun]:
-    """Each trial with each seed; all of them with the first seed come first."""
+def reruns(trials: Sequence[FrozenTrial], seeds: int, max_epochs: int, besides: float = 0.0) -> list[Rerun]:
+    """Each trial with each seed; all of them with the first seed come first.
+
+    A training takes its epochs' seconds, judged by the search, and those `besides`.
+    """
     return [
         Rerun(
             of=trial.number,
             seed=seed,
             params=dict(trial.params),
             name=str(trial.user_attrs.get("baseline", "")),
-            seconds=_full_seconds(trial, max_epochs),
+            seconds=_full_seconds(trial, max_epochs) + besides,
         )
         for seed in range(seeds)
         for trial in trials

@@ -23,6 +23,8 @@ EXPECTED_SECONDS = 60.0
 EXPECTED_SAVING = 0.1
 """What compiling for one size of batch takes, and the share of a step that it saves: convolutional networks
 on GPUs were reported to train 9 % (PyTorch issue 111182, A100) to 15 % faster (open_clip issue 610)."""
+SIZES = 2
+"""Of batches, at most."""
 LEAST_SAVING = 0.02
 """Less than this is what two timings of the same differ by."""
 _STEPS = 5

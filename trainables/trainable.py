@@ -42,6 +42,10 @@ class WorkerUsedUpError(Exception):
     """A worker that should not train another trial; the order goes to a new one."""
 
 
+class CompiledError(Exception):
+    """Training failed after compiling was tried: no fault of the trial's until it fails without, too."""
+
+
 class Trainable(tune.Trainable):
     """Trains what `config["stint"]` orders. Worker, device and data outlive a stint.
 
@@ -75,6 +79,8 @@ class Trainable(tune.Trainable):
         self.used_up = ""
         self.first_bytes: int | None = None
         self.compiled = ""
+        self.not_faster: dict[tuple[Any, ...], str] = {}
+        """Why not, by network and sizes of batch: the next seed's is no faster either."""
         self.epoch_seconds: float | None = None
         self.stint = config["stint"]
 
@@ -107,23 +113,26 @@ class Trainable(tune.Trainable):
                 self._compile_if_it_repays(self.training, self.stint)
             setup_seconds = time.perf_counter() - began
             reports = unknown or [self._train_one_epoch(self.training, self.stint)]
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
-                raise
-            if trained or self.compiled or self.device_data is None:
-                # it has trained before, or has not begun: others took the memory, a retry may find it; a
-                # compiled network needs more, and is tried again without
-                raise
-            self._forget()
-            text, _, _ = str(error).partition("\n")
-            self.used_up = f"out of memory: {text}"
-            return {"infeasible": self.used_up}
+        except WorkerUsedUpError:
+            raise
         except StorageError as error:
             if self.leaving:
                 raise WorkerUsedUpError(LEAVING) from error  # what it saved last counts
             self._forget()
             self.used_up = "it could not use the storage"  # the next worker may be on another node
             return {"storage": str(error), "node": platform.node()}
+        except Exception as error:
+            if self.compiled:
+                raise CompiledError(f"{type(error).__name__}: {error}") from error
+            if not _is_out_of_memory(error):
+                raise
+            if trained or self.device_data is None:
+                # it has trained before, or has not begun: others took the memory, a retry may find it
+                raise
+            self._forget()
+            text, _, _ = str(error).partition("\n")
+            self.used_up = f"out of memory: {text}"
+            return {"infeasible": self.used_up}
         finally:
             self.stepping = False
         return {
@@ -201,9 +210,20 @@ class Trainable(tune.Trainable):
         left = order.task.max_epochs - training.epoch
         sizes = len(training.batch_sizes)
         if repays(order.compile, training.device, self.epoch_seconds, left, sizes):
-            self.compiled = training.compile()
+            self._save_the_unsaved(order)
+            network = (order.config.model, *training.batch_sizes)
+            self.compiled = self.not_faster.get(network, "") or training.compile()
+            if training.compiled is None:
+                self.not_faster[network] = self.compiled
             if self.leaving:  # it may have taken that for a fault of the compiler's
                 raise WorkerUsedUpError(LEAVING)
+
+    def _save_the_unsaved(self, order: Stint) -> None:
+        """A compiler may end the worker, and on a GPU it may keep a signal waiting for a minute."""
+        if self.unsaved is not None:
+            with writing(order.folder):
+                scored = scored_in(self.unsaved["training"], order.config.averaging)
+                self._save({**self.unsaved, "scored": scored}, order)
 
     def _train_one_epoch(self, training: Training, order: Stint) -> dict[str, Any]:
         report = training.run_epoch()

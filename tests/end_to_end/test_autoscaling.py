@@ -30,7 +30,7 @@ def configuration(address: str) -> dict:
         "cluster_name": "made-up",
         "max_workers": MOST,
         "upscaling_speed": 100,
-        "idle_timeout_minutes": 1,  # a node that has come is idle until it has been looked at
+        "idle_timeout_minutes": 2,  # a node that has come is idle until it has been looked at
         "provider": {
             "type": "fake_multinode",
             "gcs_address": f"{address}:{PORT}",
@@ -63,7 +63,7 @@ def configuration(address: str) -> dict:
 
 @pytest.fixture
 def head() -> Iterator[tuple[Host, Path]]:
-    """A host on which the head runs, and its shared disk. Its Ray ends with it: no `ray stop` is needed."""
+    """A host on which the head runs, and its shared disk. Its Ray ends with it."""
     with hosts("head") as network:
         host = network["head"]
         copy_project(["search", "spaces", "trainables", "pyproject.toml"], host.home("project"))
@@ -73,8 +73,9 @@ def head() -> Iterator[tuple[Host, Path]]:
         host.run(
             "export RAY_AUTH_MODE=token RAY_enable_autoscaler_v2=0; "
             "export RAY_FAKE_CLUSTER=1 AUTOSCALER_UPDATE_INTERVAL_S=1; cd project; "
-            f"ray start --head --port={PORT} --num-cpus=0 --num-gpus=0 --include-dashboard=false "
-            f"--disable-usage-stats --autoscaling-config=~/{file.name}"
+            f"begin() {{ ray start --head --port={PORT} --num-cpus=0 --num-gpus=0 --include-dashboard=false "
+            f"--disable-usage-stats --autoscaling-config=~/{file.name}; }}; "
+            "begin || { ray stop; begin; }"  # as in cluster.local.yaml
         )
         yield host, network.shared
 
@@ -91,11 +92,11 @@ def test_workers_come_when_trials_wait_and_leave_when_none_does(head: tuple[Host
         f"--precision fp32 --no-confirm --storage {SHARED} --name grown",
         "search.log",
     )
-    watch.wait_for(["head"] * (MOST + 1), 240)
+    watch.wait_for(["head"] * (MOST + 1), 400)
     slow.unlink()
     assert search.wait(timeout=600) == 0, host.home("search.log").read_text(errors="replace")
     assert Results(shared / "grown").trials["outcome"].tolist() == ["complete"] * 2 * MOST
-    watch.wait_for(["head"], 300)
+    watch.wait_for(["head"], 500)
     workers = [len(nodes) - 1 for nodes in watch.seen()]
     steps = [after for before, after in pairwise(workers) if after != before]
     assert workers[0] == 0

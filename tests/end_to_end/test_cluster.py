@@ -16,6 +16,8 @@ import psutil
 import pytest
 from test_command import searching
 
+from search.early_ray import SLOW
+
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 SMALL = ("--space=benchmarks.small_space", "--asha=none", "--device=cpu", "--no-confirm")
@@ -80,13 +82,25 @@ class RealCluster:
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300).stdout
 
     def _start(self, *words: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "ray.scripts.scripts", "start", *words, "--block"]
+        """`ray start`, until it says that Ray runs; once more where that took Ray too long."""
+        command = [sys.executable, "-u", "-m", "ray.scripts.scripts", "start", *words, "--block"]
         address = "--node-ip-address=127.0.0.1"
         common = ("--object-store-memory=150000000", "--disable-usage-stats", "--num-gpus=0")
-        with self.folder.with_name(f"{self.folder.name}.log").open("ab") as log:
-            return subprocess.Popen(
-                [*command, address, *common], stdout=log, stderr=log, start_new_session=True
-            )
+        said = ""
+        for _ in range(2):
+            log = self.folder / f"start-{time.monotonic_ns()}.log"
+            with log.open("wb") as file:
+                process = subprocess.Popen(
+                    [*command, address, *common], stdout=file, stderr=file, start_new_session=True
+                )
+            while process.poll() is None:
+                if "Ray runtime started" in log.read_text(errors="replace"):
+                    return process
+                time.sleep(0.1)
+            said = log.read_text(errors="replace")
+            if SLOW not in said:
+                break
+        raise AssertionError(said[-4000:])
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
@@ -105,14 +119,15 @@ def cluster() -> Iterator[RealCluster]:
         for name, value in ENVIRONMENT.items():
             patch.setenv(name, value)
         folder = Path(tempfile.mkdtemp(prefix="cluster-", dir="/tmp"))
-        made = RealCluster(folder)
         try:
-            yield made
+            made = RealCluster(folder)
+            try:
+                yield made
+            finally:
+                made.shrink()
+                end(made.head)
         finally:
-            made.shrink()
-            end(made.head)
             shutil.rmtree(folder, ignore_errors=True)
-            folder.with_name(f"{folder.name}.log").unlink()
 
 
 @pytest.mark.parametrize(
@@ -144,7 +159,7 @@ def grown(cluster: RealCluster) -> RealCluster:
 def test_a_search_that_is_interrupted_leaves_nothing_on_the_cluster(
     grown: RealCluster, tmp_path: Path
 ) -> None:
-    options = (*SMALL, "--trials=9", "--max-epochs=1000", "--max-concurrent=9")
+    options = (*SMALL, "--trials=9", "--max-epochs=100000", "--max-concurrent=9")
     with searching(*options, "--address", grown.address, storage=tmp_path) as search:
         search.wait_for_epochs(2)
         grown.until("LEFT 2 9")  # two that train, and placeholders by which a cluster grows

@@ -77,6 +77,15 @@ def test_a_trial_whose_worker_is_killed_goes_on_under_its_own_number(tmp_path: P
         assert repeated <= 1, "at most the epoch whose checkpoint was being written"
 
 
+def wait_for_the_middle_of_an_epoch(search: Search) -> None:
+    """Of the only trial, while an epoch takes a second."""
+    (file,) = search.folder.glob("trials/*/events*")
+    before = len(fault_evidence.trained_epochs(file))
+    while len(fault_evidence.trained_epochs(file)) == before:
+        time.sleep(0.02)
+    time.sleep(0.4)
+
+
 def training_worker(search: Search) -> psutil.Process:
     """The process that trains; Ray names its processes after what they do."""
     search.look()
@@ -146,7 +155,9 @@ def test_a_trial_whose_worker_is_asked_to_leave_repeats_no_epoch(tmp_path: Path,
     epochs = 20
     with searching(*PACED, "--trials", "1", "--max-epochs", str(epochs), storage=tmp_path) as search:
         search.wait_for_epochs(2)
-        training_worker(search).terminate()  # as where a spot machine is taken away
+        worker = training_worker(search)
+        wait_for_the_middle_of_an_epoch(search)
+        worker.terminate()  # as where a spot machine is taken away
         slow.unlink()
         assert search.finish() == 0, search.output
     (trial,) = Results(search.folder).study.get_trials(deepcopy=False)

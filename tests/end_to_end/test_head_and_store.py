@@ -46,8 +46,9 @@ def cluster() -> Iterator[OwnCluster]:
     with own_cluster("one", "two", besides=["store"], variables=S3) as cluster:
         store = cluster.network["store"]
         process = store.start(f"{ENVIRONMENT}/bin/python -m moto.server -H 0.0.0.0 -p 5000", "moto.log")
-        patience = "--retry 30 --retry-delay 1 --retry-connrefused"
-        store.run(f"curl --silent --fail {patience} --request PUT {SERVER}/runs")
+        # the workers are set up meanwhile
+        patience = "--retry 240 --retry-delay 1 --retry-connrefused"
+        store.run(f"curl --silent --fail {patience} --request PUT {SERVER}/runs", timeout=400)
         assert process.poll() is None
         assert store.address in SERVER
         yield cluster

@@ -40,6 +40,7 @@ def test_a_host_that_is_replaced_has_its_address_and_nothing_else() -> None:
         assert said.split() == ["two"]
 
 
+@pytest.mark.alone  # other tests mount something
 def test_nothing_is_left_of_hosts_after_an_error() -> None:
     mounts = Path("/proc/self/mountinfo").read_text()
     seen: list[psutil.Process] = []

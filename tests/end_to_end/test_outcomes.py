@@ -17,6 +17,8 @@ from search.results import Results
 from search.run import run
 from search.settings import Settings
 
+pytestmark = pytest.mark.timeout(900)  # the first test waits for Ray, the search and several workers
+
 
 def search(folder: Path, *names: str, **settings: Any) -> Results:
     """One search on one slot over baselines by name, one trial each."""

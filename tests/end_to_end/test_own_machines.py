@@ -200,7 +200,7 @@ def test_a_search_that_loses_workers_and_machines_ends_as_one_that_did_not(
     trials = Results(search.run).study.get_trials(deepcopy=False)
     assert [trial.user_attrs.get("failures", 0) for trial in trials] == [0] * TRIALS, "no retry was used up"
     # the others are part of the cluster again
-    watch.wait_for(["head", *(name for name in WORKERS if name != lost.name)])
+    watch.wait_for(["head", *(name for name in WORKERS if name != lost.name)], 400)
 
 
 def test_nothing_of_ray_runs_on_any_machine_after_ray_down(cluster: OwnCluster) -> None:

@@ -36,9 +36,6 @@ class Server:
     def __init__(self, folder: Path) -> None:
         assert SERVER is not None
         self.folder, self.programs = folder, Path(SERVER).parent
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
-        self.address = f"postgresql://me@127.0.0.1:{self.port}/postgres"
         self.options: dict[str, Any] = {
             "stdout": subprocess.DEVNULL,
             "stderr": subprocess.DEVNULL,
@@ -49,6 +46,9 @@ class Server:
             self.options["user"] = "postgres"
         make = [self.programs / "initdb", "-D", folder / "data", "-U", "me", "-A", "trust", "-N"]
         subprocess.run(make, check=True, **self.options)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.address = f"postgresql://me@127.0.0.1:{self.port}/postgres"
         self.start()
 
     def start(self) -> None:

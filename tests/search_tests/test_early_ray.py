@@ -76,6 +76,7 @@ with early_ray(Slots(count=1, cpus=1, gpus=0.0)) as ray_is_up:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_ray_that_was_slow_to_start_is_started_again(tmp_path):
     (tmp_path / "sitecustomize.py").write_text(SLOW_ONCE)
     was_slow = tmp_path / "slow"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +17,7 @@ from search.local_ray import ray, tune
 from search.settings import UsageError
 from search.slots import Slots
 from trainables.storage import StorageError
+from trainables.trainable import CompiledError
 
 
 def engine(**hooks: Any) -> Engine:
@@ -85,9 +87,9 @@ class Stints:
     def refused(self, ray_id: str = "one", node: str = "n1") -> None:
         assert not self.engine.result(ray_id, {"storage": "Access Denied", "node": node})
 
-    def trained(self, epoch: int, *, saved: bool) -> None:
+    def trained(self, epoch: int, *, saved: bool, compiled: str = "") -> None:
         report = row(epoch) | {"validation_seconds": 0.0}
-        facts = {"precision": "fp32", "device": "cpu", "node": "n1", "saved": saved}
+        facts = {"precision": "fp32", "device": "cpu", "node": "n1", "saved": saved, "compiled": compiled}
         seconds = {"checkpoint_seconds": 0.0, "setup_seconds": 0.0}
         assert self.engine.result("one", {"reports": [report], **seconds, **facts})
 
@@ -110,6 +112,30 @@ def test_a_node_that_cannot_use_the_storage_ends_the_search_only_when_it_goes_on
     )
     trial = stints.controller.live[0]
     assert (trial.failures, trial.lost, trial.nodes_lost) == (0, 0, 0)
+
+
+def test_a_training_that_fails_once_compiled_is_tried_again_without_using_up_a_retry(tmp_path: Path) -> None:
+    error = tmp_path / "error.pkl"
+    error.write_bytes(ray.cloudpickle.dumps(CompiledError("OutOfMemoryError: tried to allocate more")))
+    stints = Stints()
+    stints.begin()
+    stints.engine.lost(SimpleNamespace(trial_id="one", pickled_error_file=str(error)))
+    trial = stints.controller.live[0]
+    assert (trial.failures, trial.lost, trial.state) == (0, 1, "interrupted")
+    assert stints.told == [
+        "trial 0 failed once compiled; it goes on without: OutOfMemoryError: tried to allocate more"
+    ]
+
+
+def test_what_came_of_compiling_is_said_once_a_stint() -> None:
+    stints = Stints()
+    stints.begin()
+    stints.trained(1, saved=False)
+    for epoch in (2, 3):
+        stints.trained(epoch, saved=False, compiled="failed: RuntimeError: no C compiler")
+    assert stints.told == ["trial 0: torch.compile: failed: RuntimeError: no C compiler"]
+    trial = stints.controller.record.trial(0)
+    assert trial.user_attrs["compiled"] == "failed: RuntimeError: no C compiler"
 
 
 def test_epochs_without_a_checkpoint_do_not_prove_that_the_storage_works() -> None:

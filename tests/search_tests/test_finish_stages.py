@@ -229,6 +229,7 @@ def test_of_a_budget_so_much_is_kept_as_leaves_the_search_a_third(seconds, kept)
         study.add_trial(trial(width, epochs=1, seconds=20.0, baseline="known" if width == 3 else ""))
     driver = SimpleNamespace(
         budgets=budgets,
+        compile="never",
         slots_expected=1,
         search=SimpleNamespace(trial=lambda number: study.trials[number]),
         prepared=SimpleNamespace(
@@ -274,6 +275,24 @@ def test_only_what_is_trained_in_full_may_be_compiled_and_not_what_failed_once(
     follow(fails_once)
     begin(tmp_path, compile=wish, confirm_top=1)
     assert asked == {"trials": ["never"] * 4, "confirm": [wish] * 2, "refit": [wish, "never", wish]}
+
+
+@pytest.mark.parametrize(("wish", "tried"), [("auto", "never"), ("always", "always")])
+def test_a_budget_of_time_has_no_room_for_compiling_unless_it_is_asked_for(
+    tmp_path, follow, asked, wish, tried
+):
+    follow(rising)
+    begin(tmp_path, compile=wish, confirm_top=1, time_budget="1h")
+    assert asked["confirm"] == [tried] * 2
+    assert asked["refit"] == [tried] * 2
+
+
+def test_compiling_that_is_asked_for_is_part_of_the_plan(tmp_path, follow):
+    follow(rising)
+    _, text = begin(tmp_path, compile="always", confirm_top=1, confirm_seeds=1, time_budget="2m")
+    assert "too little is left of the budget to confirm anything" in text
+    _, text = go_on(tmp_path, compile="never")
+    assert "confirming the best configuration with one new seed" in text
 
 
 def test_a_resume_may_leave_compiling_out(tmp_path, follow, asked):

@@ -38,6 +38,11 @@ def test_a_trial_stopped_early_is_reckoned_at_full_length():
     assert one.seconds == pytest.approx(90.0)
 
 
+def test_what_every_training_takes_besides_its_epochs_is_reckoned_too():
+    first, second = reruns(numbered(trial(4, epochs=3, seconds=30.0)), 2, max_epochs=9, besides=7.0)
+    assert first.seconds == second.seconds == pytest.approx(97.0)
+
+
 def test_slots_take_the_next_training_when_they_are_free():
     trainings = reruns(
         numbered(*(trial(n, epochs=1, seconds=s) for n, s in enumerate((30, 10, 10, 10)))), 1, 1

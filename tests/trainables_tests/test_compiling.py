@@ -16,7 +16,7 @@ from torch import nn
 from trainables import checkpoint, compiling
 from trainables.compiling import Compiled, compile_network, repays
 from trainables.config import FineTuneConfig, ModelConfig, Task
-from trainables.trainable import WorkerUsedUpError
+from trainables.trainable import CompiledError, WorkerUsedUpError
 from trainables.training import Training
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -227,9 +227,45 @@ def test_too_little_memory_for_a_compiled_network_is_no_verdict_on_the_trial(
 
     with monkeypatch.context() as patch:
         patch.setattr(Training, "run_epoch", no_room)
-        with pytest.raises(torch.OutOfMemoryError):
+        with pytest.raises(CompiledError, match="OutOfMemoryError: tried to allocate"):
             worker(order(compile="always")).step()
         assert "infeasible" in worker(order()).step()
+
+
+def test_what_was_not_faster_with_one_seed_is_not_tried_with_the_next(compiler, worker, order, monkeypatch):
+    compiler[1]["after"] = 2.0
+    tried = []
+    compile_ = Training.compile
+    monkeypatch.setattr(Training, "compile", lambda self: tried.append(self.config) or compile_(self))
+    one = worker(order(compile="always"))
+    (first,) = steps(one, 1)
+    folder = one.stint.folder.parent
+    one.reset_config({"stint": order(compile="always", trial=8, seed=5, folder=folder / "8")})
+    (second,) = steps(one, 1)
+    assert first["compiled"] == second["compiled"] == "left out: 0.50 times as fast"
+    assert len(tried) == 1
+    other = replace(one.stint.config, model=BranchesConfig())
+    one.reset_config({"stint": order(compile="always", trial=9, config=other, folder=folder / "9")})
+    steps(one, 1)
+    assert len(tried) == 2, "another network is another matter"
+
+
+def test_a_compiler_that_ends_the_worker_costs_no_epoch(compiler, worker, order, folder, monkeypatch):
+    on_disk = []
+
+    def look(network: nn.Module, *, dynamic: bool) -> Any:
+        state = checkpoint.load(folder)
+        on_disk.append(None if state is None else (state["training"]["epoch"], "scored" in state))
+        raise RuntimeError("it would have ended here")
+
+    monkeypatch.setattr(torch, "compile", look)
+    monkeypatch.setattr(
+        "trainables.trainable.repays", lambda choice, device, seconds, *_: seconds is not None
+    )
+    one = worker(order(compile="auto", checkpoint_epochs=(4,)))
+    results = steps(one, 2)
+    assert on_disk == [(1, True)]
+    assert [result["saved"] for result in results] == [False, True]
 
 
 def test_a_worker_asked_to_leave_while_it_compiles_keeps_the_last_epoch_and_goes(
