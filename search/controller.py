@@ -206,8 +206,8 @@ class Controller:
         """Take in the end of a stint that no report decided.
 
         `infeasible`: why the configuration cannot be trained; `error`: the traceback of an exception;
-        `lost`: what is known of a worker that died, `with_its_node` or alone. None of them: the stint was
-        cut short.
+        `lost`: what is known of a worker that died, `with_its_node` or alone, or of a failure after
+        compiling. None of them: the stint was cut short.
         """
         trial = self.live[number]
         if infeasible:

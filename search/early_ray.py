@@ -46,7 +46,11 @@ def early_ray(slots: Slots, *, dashboard: bool = False) -> Iterator[Callable[[],
     def try_twice() -> None:
         for last in (False, True):
             trying = threading.Thread(target=run, kwargs={"last": last}, name="ray")
-            trying.start()
+            try:
+                trying.start()
+            except RuntimeError as error:  # a limit on threads
+                up.set_exception(UsageError(f"Ray could not be started: {_line(error)}"))
+                return
             trying.join()
             if up.done():
                 return

@@ -62,7 +62,8 @@ class Engine:
         `room` says how many trials may run side by side by now; without it that is `slots.count`.
         `storage_faults`: how often in a row one node may not reach the storage before that ends the search.
         `on_step` is called many times a second, `on_end` with the number of each trial that has ended,
-        `on_lost` with a line for each stint whose worker died or could not use the storage.
+        `on_lost` with a line for each stint whose worker died, was told to leave or could not use the
+        storage, and for what came of compiling.
         """
         self.controller, self.slots, self.trainable = controller, slots, trainable
         self.make_stint, self.score = make_stint, score
@@ -223,7 +224,8 @@ class Engine:
         elif isinstance(error, CompiledError):
             # not one of its failures, and what lost a worker once is not compiled again
             self.controller.ended(work.trial, lost=text)
-            self.on_lost(f"trial {work.trial} failed once compiled; it goes on without: {text}")
+            why, _, _ = str(getattr(error, "cause", error)).partition("\n")  # Ray's own text is a traceback
+            self.on_lost(f"trial {work.trial} failed after compiling; it goes on without: {why}")
         else:
             self.controller.ended(work.trial, error=text)
         self._close(ray_trial.trial_id)

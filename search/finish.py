@@ -139,6 +139,7 @@ def _baselines(driver: Driver, scored: Sequence[FrozenTrial]) -> list[FrozenTria
 
 
 def _trainings(driver: Driver, trials: Sequence[FrozenTrial], seeds: int) -> list[Rerun]:
+    # at most: what trains on features, or was no faster with another seed, is not compiled
     compiling = SIZES * EXPECTED_SECONDS if driver.compile == "always" else 0.0
     return reruns(trials, seeds, driver.prepared.task.max_epochs, besides=compiling)
 

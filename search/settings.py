@@ -133,8 +133,8 @@ class ResourceSettings:
     """Number format of the multiplications; auto times a few steps of each network and chooses."""
     compile: CompileOption = "auto"
     """Whether torch.compile speeds up what is trained in full after the search: auto tries it on GPUs where
-    the epochs left are expected to repay it, unless time is a budget; always tries it anywhere; it is kept
-    where it is faster."""
+    the epochs left are expected to repay it, unless time or GPU-hours are a budget; always tries it
+    anywhere; it is kept where it is faster."""
     retries: int = 1
     """How often a trial that raised an exception is tried again."""
     checkpoint_seconds: float = 300.0

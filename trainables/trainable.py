@@ -18,7 +18,7 @@ from tensorboardX.proto.summary_pb2 import Summary
 
 from trainables import checkpoint
 from trainables.compiler import without_compiler
-from trainables.compiling import repays
+from trainables.compiling import LEFT_OUT, repays
 from trainables.data import Dataset
 from trainables.device import DeviceData, fits, pick_device, place, prepare_device
 from trainables.events import EventFile
@@ -122,7 +122,9 @@ class Trainable(tune.Trainable):
             self.used_up = "it could not use the storage"  # the next worker may be on another node
             return {"storage": str(error), "node": platform.node()}
         except Exception as error:
-            if self.compiled:
+            if self.leaving:  # whoever was at work may have made that an error of its own
+                raise WorkerUsedUpError(LEAVING) from error
+            if self.compiled and not self.compiled.startswith(LEFT_OUT):
                 raise CompiledError(f"{type(error).__name__}: {error}") from error
             if not _is_out_of_memory(error):
                 raise
@@ -209,14 +211,18 @@ class Trainable(tune.Trainable):
             return
         left = order.task.max_epochs - training.epoch
         sizes = len(training.batch_sizes)
-        if repays(order.compile, training.device, self.epoch_seconds, left, sizes):
-            self._save_the_unsaved(order)
-            network = (order.config.model, *training.batch_sizes)
-            self.compiled = self.not_faster.get(network, "") or training.compile()
-            if training.compiled is None:
-                self.not_faster[network] = self.compiled
-            if self.leaving:  # it may have taken that for a fault of the compiler's
-                raise WorkerUsedUpError(LEAVING)
+        if not repays(order.compile, training.device, self.epoch_seconds, left, sizes):
+            return
+        network = (order.config.model, *training.batch_sizes)
+        if network in self.not_faster:
+            self.compiled = self.not_faster[network]
+            return
+        self._save_the_unsaved(order)
+        self.compiled = training.compile()
+        if self.leaving:  # it may have taken that for a fault of the compiler's
+            raise WorkerUsedUpError(LEAVING)
+        if self.compiled.startswith(LEFT_OUT):
+            self.not_faster[network] = self.compiled
 
     def _save_the_unsaved(self, order: Stint) -> None:
         """A compiler may end the worker, and on a GPU it may keep a signal waiting for a minute."""

@@ -129,6 +129,19 @@ def test_a_ray_that_is_slow_twice_is_not_started_a_third_time(monkeypatch):
     assert not [thread for thread in tries if thread.is_alive()], "what is left of a try ends with its thread"
 
 
+def test_no_thread_for_ray_is_an_error_of_ones_own(monkeypatch):
+    start = threading.Thread.start
+
+    def limited(thread: threading.Thread) -> None:
+        if thread.name == "ray":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    with early_ray(SLOTS) as ray_is_up, pytest.raises(UsageError, match="can't start new thread"):
+        ray_is_up()
+
+
 def test_an_error_beside_it_does_not_wait_for_ever():
     with pytest.raises(ValueError, match="bad data"), early_ray(SLOTS):
         raise ValueError("bad data")

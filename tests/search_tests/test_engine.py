@@ -116,14 +116,18 @@ def test_a_node_that_cannot_use_the_storage_ends_the_search_only_when_it_goes_on
 
 def test_a_training_that_fails_once_compiled_is_tried_again_without_using_up_a_retry(tmp_path: Path) -> None:
     error = tmp_path / "error.pkl"
-    error.write_bytes(ray.cloudpickle.dumps(CompiledError("OutOfMemoryError: tried to allocate more")))
+    raised = CompiledError("OutOfMemoryError: tried to allocate more\nand what else torch says")
+    as_tune_keeps_it = ray.exceptions.RayTaskError(
+        "step", "a traceback\nof many lines", raised
+    ).as_instanceof_cause()
+    error.write_bytes(ray.cloudpickle.dumps(as_tune_keeps_it))
     stints = Stints()
     stints.begin()
     stints.engine.lost(SimpleNamespace(trial_id="one", pickled_error_file=str(error)))
     trial = stints.controller.live[0]
     assert (trial.failures, trial.lost, trial.state) == (0, 1, "interrupted")
     assert stints.told == [
-        "trial 0 failed once compiled; it goes on without: OutOfMemoryError: tried to allocate more"
+        "trial 0 failed after compiling; it goes on without: OutOfMemoryError: tried to allocate more"
     ]
 
 

@@ -232,6 +232,43 @@ def test_too_little_memory_for_a_compiled_network_is_no_verdict_on_the_trial(
         assert "infeasible" in worker(order()).step()
 
 
+def test_an_error_of_a_network_that_stayed_as_it_was_is_the_networks_own(
+    compiler, worker, order, monkeypatch
+):
+    def broken(self: Training) -> Any:
+        raise ValueError("of the network's own")
+
+    compiler[1]["after"] = 2.0
+    one = worker(order(compile="always"))
+    (first,) = steps(one, 1)
+    assert first["compiled"].startswith("left out")
+    monkeypatch.setattr(Training, "run_epoch", broken)
+    with pytest.raises(ValueError, match="of the network's own"):
+        one.step()
+
+
+def test_sigterm_that_comes_out_as_another_error_is_no_failure(worker, order, monkeypatch):
+    def wrapped(self: Training) -> Any:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except Exception as error:
+            raise ValueError("a library's own error") from error
+
+    monkeypatch.setattr(Training, "run_epoch", wrapped)
+    with pytest.raises(WorkerUsedUpError, match="asked to leave"):
+        worker(order()).step()
+
+
+def test_what_failed_to_compile_once_may_be_tried_with_the_next_seed(compiler, worker, order, monkeypatch):
+    outcomes = ["failed: OutOfMemoryError: others had it", "1.20 times as fast"]
+    monkeypatch.setattr(Training, "compile", lambda self: outcomes.pop(0))
+    one = worker(order(compile="always"))
+    (first,) = steps(one, 1)
+    one.reset_config({"stint": order(compile="always", trial=8, seed=5, folder=one.stint.folder / "8")})
+    (second,) = steps(one, 1)
+    assert (first["compiled"][:6], second["compiled"][:4]) == ("failed", "1.20")
+
+
 def test_what_was_not_faster_with_one_seed_is_not_tried_with_the_next(compiler, worker, order, monkeypatch):
     compiler[1]["after"] = 2.0
     tried = []
