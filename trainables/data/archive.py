@@ -19,9 +19,17 @@ from typing import IO, Any
 from trainables.data.cache import write_atomically
 from trainables.data.dataset import DataError
 from trainables.data.folder import ImageFile
-from trainables.data.layout import Layout
+from trainables.data.layout import MAX_FILE_BYTES, Layout
 
-_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, NotImplementedError)
+_DAMAGE = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    lzma.LZMAError,
+    zlib.error,
+    EOFError,
+    NotImplementedError,
+    OverflowError,
+)
 _BUFFER = 2**20
 
 
@@ -74,7 +82,9 @@ class ImageArchive:
                     placed.append((place, path, member))
             self.layout.check()  # a zip file begins with its table of contents: no need to decode it first
             for place, path, member in placed:
-                yield ImageFile(place, path, archive.read(member))
+                with archive.open(member) as file:
+                    # no more than it is said to have, whatever it unpacks to
+                    yield ImageFile(place, path, file.read(member.file_size))
                 advance(member.compress_size)
 
     def _check_zipped(self, path: str, member: zipfile.ZipInfo) -> None:
@@ -82,6 +92,11 @@ class ImageArchive:
             raise self._link(path)
         if member.flag_bits & 1:
             raise DataError(f"{self._path} is protected by a password; pack it without one")
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise DataError(
+                f"{self._path}: {path} is packed by method {member.compress_type}, not by deflate (8) as is "
+                "usual; pack it again"
+            )
 
     def _tar(self, raw: IO[bytes], advance: Callable[[int], None]) -> Generator[ImageFile]:
         # Not tarfile's own decompression: its streaming mode takes a truncated archive for a complete one.
@@ -126,4 +141,13 @@ def _decompressed(raw: IO[bytes]) -> io.BufferedReader:
         file = bz2.BZ2File(raw)
     elif start == b"\xfd7zXZ\x00":
         file = lzma.LZMAFile(raw)  # noqa: SIM115  nothing to close but `raw`, which is the caller's
-    return io.BufferedReader(file, _BUFFER)
+    return _Plain(file, _BUFFER)
+
+
+class _Plain(io.BufferedReader):
+    """What a tar file holds. A header may claim any length for a name, and tarfile would read it whole."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or not 0 <= size <= MAX_FILE_BYTES:
+            raise tarfile.ReadError(f"a part of {size} bytes")
+        return super().read(size)

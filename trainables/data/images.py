@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -77,9 +78,17 @@ def resize_all(images: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8
     return resized
 
 
+@cache
+def _formats() -> tuple[str, ...]:
+    """What is read, the common ones first. EPS is a program, and Pillow would have Ghostscript run it."""
+    Image.preinit()
+    Image.init()
+    return tuple(name for name in Image.ID if name not in ("EPS", "WMF"))
+
+
 def _open(content: bytes) -> Image.Image:
     try:
-        image = Image.open(io.BytesIO(content))
+        image = Image.open(io.BytesIO(content), formats=_formats())
     except UnidentifiedImageError as error:
         raise UnreadableImageError("not an image that Pillow knows") from error
     # a damaged header makes Pillow's many readers raise almost anything

@@ -91,6 +91,11 @@ class Layout:
             raise self._error(f"only one class, train/{self.class_names[0]}; at least 2 are needed")
         if self._not_val and "val" not in self._images:
             raise self._error(f"{self._not_val}/ would be ignored; rename it to val/")
+        for name in self.class_names:
+            try:
+                name.encode()
+            except UnicodeEncodeError as error:
+                raise self._error(f"the name of the folder train/{name!r} is not UTF-8; rename it") from error
         for part, classes in self._images.items():
             unknown = sorted(classes.keys() - train.keys())
             if unknown:

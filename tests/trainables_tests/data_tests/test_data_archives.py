@@ -2,6 +2,7 @@ import io
 import lzma
 import struct
 import tarfile
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -151,6 +152,54 @@ def test_member_of_absurd_size_is_refused_before_it_is_unpacked(tmp_path: Path, 
     struct.pack_into("<I", content, content.index(b"PK\x01\x02") + 24, 2**31)
     path.write_bytes(content)
     assert "has 2048 MiB, more than 256" in refusal(path, data_dir)
+
+
+@pytest.mark.parametrize("size", [2**40, 2**70, -1, -(2**40)])
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.REGTYPE])
+def test_header_of_absurd_size_is_not_believed(
+    kind: bytes, size: int, tmp_path: Path, data_dir: Path
+) -> None:
+    member = tarfile.TarInfo("train/red/0.png")
+    member.type, member.size = kind, size
+    content = member.tobuf(tarfile.GNU_FORMAT) + png().ljust(4096, b"\0")
+    (tmp_path / "set.tar").write_bytes(content)
+    refused = refusal(tmp_path / "set.tar", data_dir)
+    assert "is damaged or no archive" in refused or "more than 256" in refused
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_zip_file_that_unpacks_to_any_size_is_refused(method: int, tmp_path: Path, data_dir: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "set.zip", "w", method) as archive:
+        for name, content in two_classes().items():
+            archive.writestr(name, content)
+    assert f"is packed by method {method}" in refusal(tmp_path / "set.zip", data_dir)
+
+
+def test_zip_file_that_holds_more_than_it_says_is_read_no_further(tmp_path: Path, data_dir: Path) -> None:
+    path = tmp_path / "set.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in (two_classes() | {"train/red/0.png": bytes(2**28)}).items():
+            archive.writestr(name, content)
+    content = bytearray(path.read_bytes())
+    start = -1
+    while (start := content.find(b"PK\x01\x02", start + 1)) >= 0:
+        if struct.unpack_from("<I", content, start + 24)[0] == 2**28:
+            struct.pack_into("<I", content, start + 24, 1000)
+    path.write_bytes(content)
+    tracemalloc.start()
+    refusal(path, data_dir)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 2**26
+
+
+def test_class_that_is_not_named_in_utf8_is_refused(tmp_path: Path, data_dir: Path) -> None:
+    with tarfile.open(tmp_path / "set.tar", "w", encoding="latin-1", format=tarfile.GNU_FORMAT) as archive:
+        for name, content in two_classes().items():
+            member = tarfile.TarInfo(name.replace("red", "caf\xe9"))
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    assert r"train/'caf\udce9' is not UTF-8; rename it" in refusal(tmp_path / "set.tar", data_dir)
 
 
 @pytest.mark.parametrize("ending", [".zip", ".tar.gz"])

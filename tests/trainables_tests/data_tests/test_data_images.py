@@ -1,5 +1,7 @@
+import os
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -127,6 +129,19 @@ def test_truncated_image_is_refused() -> None:
 def test_what_is_no_image_is_refused(content: bytes) -> None:
     with pytest.raises(UnreadableImageError):
         decode(content, 8)
+
+
+def test_a_program_in_postscript_is_no_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow would have Ghostscript run it, whatever the file is called."""
+    ghostscript = tmp_path / "gs"
+    ghostscript.write_text(f"#!/bin/sh\ntouch {tmp_path}/run\n")
+    ghostscript.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", None)
+    program = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 16 16\n%%EndComments\n16 16 moveto\n%%EOF\n"
+    with pytest.raises(UnreadableImageError, match="not an image that Pillow knows"):
+        decode(program, 8)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, about the Exif data that is cut off
