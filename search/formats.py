@@ -66,14 +66,18 @@ def check_database_address(url: str) -> None:
         f"--study-storage must be auto or look like postgresql://user@host/database, but is {_masked(url)!r}",
     )
     require(
-        parts.password is None and "password" not in parts.query.lower(),
+        _PASSWORD.search(url) is None and "password" not in parts.query.lower(),
         "--study-storage must not hold a password, since settings and commands are written down: "
         f"give {_masked(url)!r}, and the password by PGPASSWORD or ~/.pgpass",
     )
 
 
+_PASSWORD = re.compile(r"(://[^:/]*):.*@")
+"""As a database's library looks for it, to which a slash ends no password."""
+
+
 def _masked(url: str) -> str:
-    return re.sub(r"(?i)password=[^&]*&?", "", re.sub(r"(://[^:/@]*):[^@]*@", r"\1@", url)).rstrip("?&")
+    return re.sub(r"(?i)password=[^&]*&?", "", _PASSWORD.sub(r"\1@", url)).rstrip("?&")
 
 
 def printable(text: str, width: int | None = None) -> str:

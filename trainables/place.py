@@ -111,10 +111,12 @@ def location(text: str) -> Path | str:
     if "://" not in text:
         return Path(text)
     parts = urlsplit(text)
-    if "@" in parts.netloc:
+    # a secret key may well have a slash in it, where the name of a bucket ends
+    if re.search(r"://([^/]*@|[^/]*:.*@)", text):
         raise ValueError(
             "must hold no credentials, since settings and commands are written down: give them by "
-            f"AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, but it is {parts.scheme}://...@{parts.hostname}"
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, but it is "
+            f"{parts.scheme}://...@{text.rpartition('@')[2]}"
         )
     if parts.query or parts.fragment:
         raise ValueError(

@@ -157,7 +157,16 @@ def test_settings_go_to_json():
     assert (document["storage"], document["max_params"], document["data_dir"]) == ("a/b", 5, None)
 
 
-@pytest.mark.parametrize("url", ["postgresql://me:hidden@host/db", "postgresql://host/db?password=hidden"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:hidden@host/db",
+        "postgresql://me:a/hidden@host/db",
+        "postgresql://me:a@hidden@host/db",
+        "postgresql://me@domain:hidden@host/db",
+        "postgresql://host/db?password=hidden",
+    ],
+)
 def test_password_in_an_address_is_refused_and_not_repeated(url):
     with pytest.raises(ValueError, match="PGPASSWORD") as caught:
         Settings(study_storage=url)

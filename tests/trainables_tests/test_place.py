@@ -96,6 +96,8 @@ def test_location_is_a_path_or_an_address(text, expected):
         ("s3:/bucket/runs", "must have two slashes, s3://"),
         ("s3:///runs", "must name a bucket"),
         ("s3://key:secret@bucket/runs", "must hold no credentials"),
+        ("s3://key:se/secret@bucket/runs", "must hold no credentials"),
+        ("s3://key:se#secret@bucket/runs", "must hold no credentials"),
         ("s3://bucket/runs?secret_key=secret", "must have no options"),
     ],
 )
