@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from search.auth_token import keep_token_private
 from search.object_store import store_bytes
 from search.slots import Slots
 
@@ -109,6 +110,7 @@ def local_ray(slots: Slots, *, dashboard: bool = False) -> Iterator[str]:
     if len(base) >= LONGEST_BASE:
         base = "/tmp"  # noqa: S108  mkdtemp makes a new folder there that only this user may enter
     folder = tempfile.mkdtemp(prefix="search-", dir=base)
+    keep_token_private()
     try:
         context = ray.init(
             address="local",

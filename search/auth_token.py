@@ -1,0 +1,29 @@
+"""The token that whoever talks to a Ray of ours must have: for its owner's eyes only."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+
+def keep_token_private() -> None:
+    """Make `~/.ray/auth_token`, where there is none, before Ray does: Ray's can be read by every user of the
+    machine, and who has it can run programs as its owner. One that is there is closed to others.
+
+    Where that cannot be done Ray itself says what is in the way, or uses what is there.
+    """
+    path = Path.home() / ".ray" / "auth_token"
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            with tempfile.NamedTemporaryFile("w", dir=path.parent) as file:  # readable by its owner alone
+                file.write(secrets.token_hex(32))
+                file.flush()
+                with suppress(FileExistsError):  # another search was faster
+                    os.link(file.name, path)  # whole or not at all
+        if stat.S_IMODE(path.stat().st_mode) & 0o077:
+            path.chmod(0o600)
