@@ -10,6 +10,7 @@ from dataclasses import field, make_dataclass
 from pathlib import Path
 from typing import Any
 
+from search.formats import printable
 from search.settings import GROUPS, OF_A_SITTING, Settings, UsageError, defaults, option
 
 DESCRIPTION = """Search for the best image classifier that a budget can find.
@@ -150,5 +151,5 @@ def arguments_from_file(path: Path) -> list[str]:
 
 def fail(error: Exception, prog: str) -> int:
     """Print what a user did wrong as one line on standard error; returns the exit status."""
-    print(f"{prog}: {' '.join(str(error).split())}", file=sys.stderr)
+    print(f"{prog}: {printable(' '.join(str(error).split()))}", file=sys.stderr)
     return 2

@@ -28,6 +28,9 @@ class EvaluateOptions:
     """Folder of the run, such as results/NAME or s3://bucket/runs/NAME."""
     data_dir: Path | None = None
     """Where data sets are kept; None is where the run had them."""
+    networks: str | None = None
+    """Module with networks of your own that the run was made with, such as small_space: no other code runs
+    because a run names it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """What the models run on; auto is the GPU if there is one."""
     batch_size: int = 500
@@ -65,6 +68,10 @@ def _evaluate_in(folder: RunFolder, options: EvaluateOptions) -> None:
     from search.progress import DataProgress
 
     models_to_evaluate(results)  # a refusal comes before torch is imported
+    if options.networks is not None:
+        from spaces import load_networks
+
+        load_networks(options.networks)
     from rich.console import Console
 
     console = Console()

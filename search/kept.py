@@ -90,7 +90,8 @@ def keep_best_model(prepared: Prepared, results: Results) -> None:
         state = checkpoint.load(results.folder.trial(number))
         if state is not None:
             about = {"trial": number, "validation": state["reports"][-1]}
-            config = results.config_of(number)
+            trial = results.study.get_trials(deepcopy=False)[number]
+            config = from_json(trial.user_attrs["config"], own=True)
             save_model(results.folder.best, prepared, state, config=config, about=about)
             return
 
@@ -103,7 +104,7 @@ def keep_refitted(prepared: Prepared, trial: FrozenTrial) -> None:
     state = checkpoint.load(stage_checkpoints(prepared.folder, REFIT, trial.number))
     if state is not None:
         about = {"trial": trial.user_attrs["of"], "trained_on": "training and validation images"}
-        config = from_json(trial.user_attrs["config"])
+        config = from_json(trial.user_attrs["config"], own=True)
         save_model(folder, prepared, state, config=config, about=about)
 
 

@@ -45,6 +45,9 @@ class PredictOptions:
     show: Path | None = None
     """Draw the images, at most 60, with their labels into this file, such as out.png; also the true label
     where an image lies in a folder called like a class."""
+    networks: str | None = None
+    """Module with networks of your own that the run was made with, such as small_space: no other code runs
+    because a run names it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """What the network runs on; auto is the GPU if there is one."""
 
@@ -130,6 +133,10 @@ def _model_folder(run: RunFolder) -> Path:
 def _load(folder: Path, options: PredictOptions) -> Classifier:
     from trainables.classifier import load_classifier
 
+    if options.networks is not None:
+        from spaces import load_networks
+
+        load_networks(options.networks)
     try:
         classifier = load_classifier(folder)
     except OSError as error:

@@ -113,8 +113,8 @@ def _json(found: Iterable[Prediction], class_names: Sequence[str], top: int) -> 
 def _csv(found: Iterable[Prediction], class_names: Sequence[str], top: int) -> Iterator[str]:
     def line(cells: Sequence[object]) -> str:
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerow(cells)
-        return text.getvalue()
+        csv.writer(text, lineterminator="\r\n").writerow(cells)  # so that either in a name is quoted
+        return text.getvalue().removesuffix("\r\n") + "\n"
 
     ranks = ["", *(f"_{rank}" for rank in range(2, top + 1))]
     yield line(["file", *(f"{name}{rank}" for rank in ranks for name in ("label", "probability"))])

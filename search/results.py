@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from search.formats import check_database_address
 from search.settings import UsageError
 
 if TYPE_CHECKING:
@@ -120,7 +121,10 @@ def open_study(folder: RunFolder) -> optuna.Study:
         url = str(document["settings"]["study_storage"])
     except (OSError, ValueError, KeyError):
         url = "auto"
-    return load_study(folder.database) if url == "auto" else load_study_at(url, study_name(folder))
+    if url == "auto":
+        return load_study(folder.database)
+    check_database_address(url)  # the run may come from elsewhere, and name any file
+    return load_study_at(url, study_name(folder))
 
 
 def has_begun(folder: RunFolder, storage: str) -> bool:

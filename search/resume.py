@@ -63,13 +63,19 @@ def saved_document(folder: RunFolder, option: str = "--resume") -> dict[str, Any
     """What settings.json says. Raises UsageError, naming `option`, where the folder holds no run."""
     try:
         document: dict[str, Any] = json.loads(folder.settings.read_text(encoding="utf-8"))
-        return document
+        kinds = {"settings": dict, "hashes": dict, "task": dict, "dataset": str}
+        if isinstance(document, dict) and all(isinstance(document.get(k), kinds[k]) for k in kinds):
+            return document
     except FileNotFoundError as error:
         raise UsageError(
             f"{option}: there is no run in {folder.location}: give the folder of a run, such as results/NAME"
         ) from error
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise UsageError(f"{folder.shown(folder.settings.name)} cannot be read: {error}") from error
+    raise UsageError(
+        f"{option}: {folder.shown(folder.settings.name)} is not that of a run: give the folder of a run, "
+        "such as results/NAME"
+    )
 
 
 def saved_settings(folder: RunFolder) -> Settings:

@@ -47,7 +47,8 @@ class DataSettings:
     data_dir: Path | None = None
     """Where data sets are kept and downloaded to; None is the user's cache folder."""
     image_size: int | Auto = "auto"
-    """Height and width in pixels that images are resized to; auto keeps that of the data set."""
+    """Height and width in pixels that images are cropped and resized to; auto is 32 for CIFAR-10 and digits,
+    for your own images their shorter side where all share one below 64, otherwise 64."""
     val_fraction: float = 0.1
     """Share of the training part that validates, unless the data set has a val/ folder."""
     weights: str = "imagenet"

@@ -12,7 +12,16 @@ pretrained networks in the space (see `trainables.models.pretrained`), for which
 
 from spaces.check import check_space, misfits
 from spaces.fixed import fixed_trial
-from spaces.load import SPACES, load_space
+from spaces.load import SPACES, load_networks, load_space
 from spaces.space import Space, SpaceError
 
-__all__ = ["SPACES", "Space", "SpaceError", "check_space", "fixed_trial", "load_space", "misfits"]
+__all__ = [
+    "SPACES",
+    "Space",
+    "SpaceError",
+    "check_space",
+    "fixed_trial",
+    "load_networks",
+    "load_space",
+    "misfits",
+]

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import importlib
-import importlib.util
-import sys
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from spaces.space import Space, SpaceError, describe
+from spaces.own_module import import_own
+from spaces.space import Space, SpaceError
 from trainables.models.pretrained import ARCHITECTURES
 
 SPACES: dict[str, str] = {
@@ -52,26 +49,19 @@ def load_space(name: str) -> Space:
     )
 
 
-def _import(name: str) -> ModuleType:
-    if name.endswith(".py") or "/" in name:
-        dotted = name.removesuffix(".py").strip("./").replace("/", ".")
-        raise SpaceError(f"a space is named as a module, not as a file: --space {dotted} instead of {name}")
-    path = SPACES.get(name, name)
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    file = None
+def load_networks(name: str) -> None:
+    """Import a user's module, so that networks in it may be read from a file. Raises SpaceError."""
     try:
-        spec = importlib.util.find_spec(path)
-        if spec is None:
-            raise ModuleNotFoundError(name=path)
-        file = spec.origin
-        return importlib.import_module(path)
-    except Exception as error:
-        parents = [path.rsplit(".", level)[0] for level in range(path.count(".") + 1)]
-        if isinstance(error, ModuleNotFoundError) and error.name in parents:
-            raise SpaceError(_unknown(name, missing=error.name)) from None
-        raise SpaceError(f"{path} cannot be imported: {describe(error, file)}") from error
+        import_own(name, "--networks")
+    except ModuleNotFoundError as error:
+        raise SpaceError(f"--networks {name}: there is no module {error.name}") from None
+
+
+def _import(name: str) -> ModuleType:
+    try:
+        return import_own(SPACES.get(name, name), "--space")
+    except ModuleNotFoundError as error:
+        raise SpaceError(_unknown(name, missing=str(error.name))) from None
 
 
 def _unknown(name: str, *, missing: str) -> str:

@@ -10,6 +10,7 @@ import hashlib
 import importlib
 import json
 import math
+import sys
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, runtime_checkable
@@ -232,16 +233,22 @@ def to_json(config: TrialConfig) -> dict[str, Any]:
     return document
 
 
-def from_json(document: dict[str, Any]) -> TrialConfig:
+def from_json(document: dict[str, Any], *, own: bool = False) -> TrialConfig:
     """The configuration that `to_json` wrote.
 
-    Imports the module that `model.type` names, and accepts nothing from it but a ModelConfig dataclass.
+    `model.type` names a ModelConfig dataclass of this project or of a module that is imported already: a
+    file from elsewhere does not say what code runs. `own`: the document is this search's, import any.
     Raises ValueError for a missing, unknown or impossible value.
     """
     try:
         parts = dict(document)
         model = dict(parts.pop("model"))
         module, _, name = str(model.pop("type")).partition(":")
+        if not (own or module.startswith("trainables.models.") or module in sys.modules):
+            raise ValueError(
+                f"the network {module}:{name} is not of this project: if you trust that code, give "
+                f"--networks {module}, or import {module} first in Python"
+            )
         kind = getattr(importlib.import_module(module), name, None)
         if not (isinstance(kind, type) and issubclass(kind, ModelConfig)):
             raise ValueError(f"model.type must name a ModelConfig, but is {module}:{name}")

@@ -259,3 +259,8 @@ def test_run_of_a_cluster_goes_on_there_by_a_command_that_its_nodes_have():
 def test_failure_is_one_line_and_status_2(capsys):
     assert fail(ValueError("first\n  second"), "prog") == 2
     assert capsys.readouterr().err == "prog: first second\n"
+
+
+def test_a_name_from_outside_does_not_command_the_terminal(capsys):
+    fail(ValueError("train/\x1b[2Jred/0.png is no image"), "prog")
+    assert capsys.readouterr().err == "prog: train/\ufffd[2Jred/0.png is no image\n"

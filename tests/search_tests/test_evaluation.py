@@ -64,6 +64,7 @@ class Run:
             "settings.json",
             {
                 "settings": self.settings.to_json(),
+                "task": {},
                 "study": "mine",
                 "dataset": self.dataset.name,
                 "hashes": {"data": self.dataset.fingerprint},
@@ -302,6 +303,10 @@ def refused(a_run: Run, capsys: pytest.CaptureFixture[str], *words: str) -> str:
     assert "test_reads" not in Results(a_run.folder.path).study.user_attrs
     assert "Evaluating" not in out
     return err
+
+
+def test_module_of_networks_that_is_not_there_is_named(a_run, capsys):
+    assert "--networks none: there is no module none" in refused(a_run, capsys, "--networks", "none")
 
 
 def test_changed_data_set_is_refused(a_run, capsys):

@@ -206,6 +206,25 @@ def test_folder_without_a_network_is_refused(capsys, tmp_path):
     assert "holds no trained network" in refused(capsys, str(tmp_path), "a.png")
 
 
+def test_networks_of_ones_own_are_used_where_they_are_named(run_path, photos, capsys, tmp_path, monkeypatch):
+    shutil.copytree(run_path / "best", tmp_path / "best")
+    document = (tmp_path / "best" / "config.json").read_text()
+    own = document.replace("trainables.models.cnn:", "own_networks:")
+    assert own != document
+    (tmp_path / "best" / "config.json").write_text(own)
+    (tmp_path / "own_networks.py").write_text("from trainables.models.cnn import CnnConfig\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    words = ["best", str(photos / "val")]
+    assert "give --networks own_networks" in refused(capsys, *words)
+    assert "--networks none: there is no module none" in refused(capsys, *words, "--networks", "none")
+    assert "--networks own_networks instead of own_networks.py" in refused(
+        capsys, *words, "--networks", "own_networks.py"
+    )
+    assert main([*words, "--networks", "own_networks"]) == 0
+    sys.modules.pop("own_networks")
+
+
 @pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])
 def test_missing_file_of_the_network_is_named(run_path, capsys, tmp_path, missing):
     shutil.copytree(run_path / "best", tmp_path / "best")

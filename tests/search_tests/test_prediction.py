@@ -112,6 +112,15 @@ def test_csv_has_a_row_a_file():
     ]
 
 
+@pytest.mark.parametrize("name", ["a\rb,c.png", "a\nb.png", 'a"b.png'])
+def test_csv_gives_back_any_name_of_a_file(name):
+    one = Prediction(Path(name), np.array([1.0, 0.0, 0.0], np.float32))
+    found = "".join(written("csv", [one], NAMES, 1))
+    assert found.endswith("\n")
+    assert not found.endswith("\r\n")
+    assert list(csv.reader(io.StringIO(found, newline="")))[1][0] == name
+
+
 def test_json_is_an_array_of_files():
     document = json.loads(text("json", 3))
     assert document[0] == {

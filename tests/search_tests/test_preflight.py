@@ -64,7 +64,7 @@ def refused(asked: dict, *, reading: bool = False) -> str:
     ("asked", "expected"),
     [
         ({"space": "cmn"}, "there is no space cmn: did you mean cnn?"),
-        ({"space": "cnn.py"}, "a space is named as a module"),
+        ({"space": "cnn.py"}, "--space names a module, not a file: --space cnn instead"),
         ({"dataset": "cifar"}, "no data set is called 'cifar' (did you mean cifar10?)"),
         ({"dataset": "./none"}, "no such file or folder: "),
         ({"dataset": "."}, "has no train/ folder"),

@@ -144,6 +144,15 @@ def test_best_configuration_comes_back(tmp_path, new_trial, new_database):
     assert Results(tmp_path).best_config == configs[1]
 
 
+def test_a_run_from_elsewhere_names_no_file_of_ours_as_its_database(tmp_path):
+    folder = RunFolder(tmp_path / "theirs")
+    folder.path.mkdir()
+    folder.write_json("settings.json", {"settings": {"study_storage": f"sqlite:///{tmp_path}/mine.db"}})
+    with pytest.raises(ValueError, match="--study-storage must be auto or look like postgresql://"):
+        Results(folder.path)
+    assert [path.name for path in tmp_path.iterdir()] == ["theirs"]
+
+
 def test_best_of_none_is_an_error_of_one_line(tmp_path, new_trial, new_database):
     new_database(tmp_path / "study.db")
     record = StudyRecord("mine", "maximize", sqlite_url(tmp_path / "study.db"))

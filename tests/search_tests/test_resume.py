@@ -30,7 +30,15 @@ def saved_run(path: Path, settings: Settings, **document: object) -> RunFolder:
     folder = RunFolder(path)
     path.mkdir()
     folder.write_json(
-        "settings.json", {"settings": settings.to_json(), "dataset": "digits", "note": "", **document}
+        "settings.json",
+        {
+            "settings": settings.to_json(),
+            "dataset": "digits",
+            "note": "",
+            "task": {},
+            "hashes": {},
+            **document,
+        },
     )
     return folder
 
@@ -39,6 +47,22 @@ def test_saved_settings_come_back_with_the_data_set_that_was_found(tmp_path: Pat
     asked = Settings(trials=7, max_epochs=3, name="first", storage=Path("elsewhere"), dataset="auto")
     folder = saved_run(tmp_path / "moved", asked)
     assert saved_settings(folder) == replace(asked, dataset="digits", name="moved", storage=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"editor.fontSize": 12}', "settings.json is not that of a run: give the folder of a run"),
+        (b"[1, 2]", "settings.json is not that of a run"),
+        (b"{", "settings.json cannot be read: "),
+        (b'{"name": "\xff"}', "settings.json cannot be read: "),
+    ],
+)
+def test_settings_of_something_else_are_no_run(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "settings.json").write_bytes(content)
+    with pytest.raises(UsageError) as caught:
+        saved_settings(RunFolder(tmp_path))
+    assert message in str(caught.value)
 
 
 def test_a_run_of_a_cluster_goes_on_on_this_machine_unless_another_place_is_asked_for(tmp_path: Path) -> None:

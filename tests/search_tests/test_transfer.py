@@ -42,7 +42,8 @@ def earlier(tmp_path: Path, new_database: Callable[[Path], None]) -> Path:
     folder = RunFolder(tmp_path / "earlier")
     folder.path.mkdir()
     settings = Settings(space="mine").to_json()
-    folder.write_json("settings.json", {"settings": settings, "task": asdict(TASK), "hashes": HASHES})
+    document = {"settings": settings, "dataset": "digits", "task": asdict(TASK), "hashes": HASHES}
+    folder.write_json("settings.json", document)
     new_database(folder.database)
     record = StudyRecord("earlier", "maximize", sqlite_url(folder.database))
     for number in range(9):

@@ -1,4 +1,6 @@
+import importlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +169,25 @@ def test_damaged_settings_are_named(content, folder):
     (folder / "config.json").write_text(content)
     with pytest.raises(ValueError, match=r"config\.json"):
         load_classifier(folder)
+
+
+def test_a_file_does_not_say_what_code_runs(folder, tmp_path, monkeypatch):
+    """A model from elsewhere, unpacked below a folder that Python looks in, with a module of its own."""
+    (tmp_path / "their_networks.py").write_text(
+        "from pathlib import Path\n"
+        "Path(__file__).with_name('run').touch()\n"
+        "from trainables.models.cnn import CnnConfig\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "their_networks", raising=False)
+    document = json.loads((folder / "config.json").read_text())
+    document["config"]["model"]["type"] = "their_networks:CnnConfig"
+    (folder / "config.json").write_text(json.dumps(document))
+    with pytest.raises(ValueError, match="their_networks:CnnConfig is not of this project: if you trust"):
+        load_classifier(folder)
+    assert not (tmp_path / "run").exists()
+    importlib.import_module("their_networks")
+    assert load_classifier(folder).config.model is not None
 
 
 def test_classifier_can_be_saved_again(folder, trained, dataset):
