@@ -20,10 +20,22 @@ def keep_token_private() -> None:
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            with tempfile.NamedTemporaryFile("w", dir=path.parent) as file:  # readable by its owner alone
-                file.write(secrets.token_hex(32))
-                file.flush()
-                with suppress(FileExistsError):  # another search was faster
-                    os.link(file.name, path)  # whole or not at all
+            _write_new(path, secrets.token_hex(32))
         if stat.S_IMODE(path.stat().st_mode) & 0o077:
             path.chmod(0o600)
+
+
+def _write_new(path: Path, text: str) -> None:
+    """Whole or not at all, for nobody else to read; what another process has written meanwhile stays."""
+    file, temporary = tempfile.mkstemp(dir=path.parent)
+    try:
+        with os.fdopen(file, "w") as opened:
+            opened.write(text)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without links
+            Path(temporary).rename(path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)

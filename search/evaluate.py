@@ -29,8 +29,8 @@ class EvaluateOptions:
     data_dir: Path | None = None
     """Where data sets are kept; None is where the run had them."""
     networks: str | None = None
-    """Module with networks of your own that the run was made with, such as small_space: no other code runs
-    because a run names it."""
+    """Module with networks of your own that the run was made with, such as small_space; several have commas
+    between. No other code runs because a run names it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """What the models run on; auto is the GPU if there is one."""
     batch_size: int = 500

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from search.final import REFIT, final_models, final_study, stage_checkpoints, stage_folder
 from search.results import Results, RunFolder
+from spaces import SPACES
 from trainables import checkpoint
 from trainables.classifier import save_classifier
 from trainables.config import TrialConfig, from_json
@@ -91,7 +92,7 @@ def keep_best_model(prepared: Prepared, results: Results) -> None:
         if state is not None:
             about = {"trial": number, "validation": state["reports"][-1]}
             trial = results.study.get_trials(deepcopy=False)[number]
-            config = from_json(trial.user_attrs["config"], own=True)
+            config = from_json(trial.user_attrs["config"], own=prepared.space.name not in SPACES)
             save_model(results.folder.best, prepared, state, config=config, about=about)
             return
 
@@ -104,7 +105,7 @@ def keep_refitted(prepared: Prepared, trial: FrozenTrial) -> None:
     state = checkpoint.load(stage_checkpoints(prepared.folder, REFIT, trial.number))
     if state is not None:
         about = {"trial": trial.user_attrs["of"], "trained_on": "training and validation images"}
-        config = from_json(trial.user_attrs["config"], own=True)
+        config = from_json(trial.user_attrs["config"], own=prepared.space.name not in SPACES)
         save_model(folder, prepared, state, config=config, about=about)
 
 

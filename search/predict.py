@@ -46,8 +46,8 @@ class PredictOptions:
     """Draw the images, at most 60, with their labels into this file, such as out.png; also the true label
     where an image lies in a folder called like a class."""
     networks: str | None = None
-    """Module with networks of your own that the run was made with, such as small_space: no other code runs
-    because a run names it."""
+    """Module with networks of your own that the run was made with, such as small_space; several have commas
+    between. No other code runs because a run names it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """What the network runs on; auto is the GPU if there is one."""
 

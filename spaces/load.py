@@ -49,12 +49,16 @@ def load_space(name: str) -> Space:
     )
 
 
-def load_networks(name: str) -> None:
-    """Import a user's module, so that networks in it may be read from a file. Raises SpaceError."""
-    try:
-        import_own(name, "--networks")
-    except ModuleNotFoundError as error:
-        raise SpaceError(f"--networks {name}: there is no module {error.name}") from None
+def load_networks(names: str) -> None:
+    """Import a user's modules, named with commas between, so that networks in them may be read from files.
+
+    Raises SpaceError.
+    """
+    for name in names.split(","):
+        try:
+            import_own(name.strip(), "--networks")
+        except ModuleNotFoundError as error:
+            raise SpaceError(f"--networks {names}: there is no module {error.name}") from None
 
 
 def _import(name: str) -> ModuleType:

@@ -237,7 +237,8 @@ def from_json(document: dict[str, Any], *, own: bool = False) -> TrialConfig:
     """The configuration that `to_json` wrote.
 
     `model.type` names a ModelConfig dataclass of this project or of a module that is imported already: a
-    file from elsewhere does not say what code runs. `own`: the document is this search's, import any.
+    file from elsewhere does not say what code runs. `own`: it is that of a search over a space of the user's
+    own, import any.
     Raises ValueError for a missing, unknown or impossible value.
     """
     try:

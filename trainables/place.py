@@ -116,7 +116,7 @@ def location(text: str) -> Path | str:
         raise ValueError(
             "must hold no credentials, since settings and commands are written down: give them by "
             "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, but it is "
-            f"{parts.scheme}://...@{text.rpartition('@')[2]}"
+            f"{parts.scheme}://...@{re.split('[?#]', text.rpartition('@')[2])[0]}"
         )
     if parts.query or parts.fragment:
         raise ValueError(

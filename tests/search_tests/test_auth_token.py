@@ -44,6 +44,18 @@ def test_a_token_that_others_could_read_is_closed_to_them(token: Path) -> None:
     assert (mode(token), token.read_text()) == (0o600, "0123")
 
 
+def test_a_file_system_without_links_has_a_private_token_too(
+    token: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def link(source: str, target: Path) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", link)
+    keep_token_private()
+    assert (mode(token), len(token.read_text())) == (0o600, 64)
+    assert [path.name for path in token.parent.iterdir()] == ["auth_token"]
+
+
 def test_a_home_that_cannot_be_written_is_left_to_ray(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -98,6 +98,7 @@ def test_location_is_a_path_or_an_address(text, expected):
         ("s3://key:secret@bucket/runs", "must hold no credentials"),
         ("s3://key:se/secret@bucket/runs", "must hold no credentials"),
         ("s3://key:se#secret@bucket/runs", "must hold no credentials"),
+        ("s3://key:hidden@bucket/runs?secret_key=secret", "must hold no credentials"),
         ("s3://bucket/runs?secret_key=secret", "must have no options"),
     ],
 )

@@ -29,6 +29,8 @@ _DAMAGE = (
     EOFError,
     NotImplementedError,
     OverflowError,
+    ValueError,  # this and the next: numbers in headers that tarfile takes as they are
+    RecursionError,
 )
 _BUFFER = 2**20
 
@@ -64,6 +66,8 @@ class ImageArchive:
         try:
             with self._path.open("rb") as raw:
                 yield from (self._zip if self._path.suffix.lower() == ".zip" else self._tar)(raw, advance)
+        except DataError:
+            raise
         except _DAMAGE as error:
             raise self._damaged(str(error)) from error
         except OSError as error:  # bz2 reports damage as an OSError without a number

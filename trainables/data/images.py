@@ -80,10 +80,12 @@ def resize_all(images: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8
 
 @cache
 def _formats() -> tuple[str, ...]:
-    """What is read, the common ones first. EPS is a program, and Pillow would have Ghostscript run it."""
+    """What is read, the common ones first. EPS is a program, which Pillow would have Ghostscript run; WMF is
+    one for Windows, and IPTC may hold either.
+    """
     Image.preinit()
     Image.init()
-    return tuple(name for name in Image.ID if name not in ("EPS", "WMF"))
+    return tuple(name for name in Image.ID if name not in ("EPS", "WMF", "IPTC"))
 
 
 def _open(content: bytes) -> Image.Image:

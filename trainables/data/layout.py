@@ -113,6 +113,8 @@ class Layout:
 
     def check_file_size(self, path: str, size: int) -> None:
         """Raise DataError for a file of `size` bytes that no image of a sensible size needs."""
+        if size < 0:
+            raise self._error(f"{path} has a size of {size} bytes; pack the archive again")
         if size > MAX_FILE_BYTES:
             limit = MAX_FILE_BYTES // 2**20
             raise self._error(f"{path} has {size // 2**20} MiB, more than {limit} MiB; remove it")

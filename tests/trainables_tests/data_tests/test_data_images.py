@@ -1,6 +1,7 @@
 import os
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -131,7 +132,18 @@ def test_what_is_no_image_is_refused(content: bytes) -> None:
         decode(content, 8)
 
 
-def test_a_program_in_postscript_is_no_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def iptc(content: bytes) -> bytes:
+    """An IPTC file of 16 by 16 pixels with another image file in it."""
+    fields = {(3, 60): b"\1\0", (3, 20): b"\0\x10", (3, 30): b"\0\x10", (3, 120): b"\1", (8, 10): content}
+    return b"".join(
+        bytes([0x1C, *tag]) + struct.pack(">H", len(value)) + value for tag, value in fields.items()
+    )
+
+
+@pytest.mark.parametrize("wrapped", [bytes, iptc])
+def test_a_program_in_postscript_is_no_image(
+    wrapped: Callable[[bytes], bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Pillow would have Ghostscript run it, whatever the file is called."""
     ghostscript = tmp_path / "gs"
     ghostscript.write_text(f"#!/bin/sh\ntouch {tmp_path}/run\n")
@@ -140,7 +152,7 @@ def test_a_program_in_postscript_is_no_image(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", None)
     program = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 16 16\n%%EndComments\n16 16 moveto\n%%EOF\n"
     with pytest.raises(UnreadableImageError, match="not an image that Pillow knows"):
-        decode(program, 8)
+        decode(wrapped(program), 8)
     assert not (tmp_path / "run").exists()
 
 
