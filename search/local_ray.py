@@ -41,6 +41,8 @@ for _name, _value in _ENVIRONMENT.items():
 
 import ray
 from ray import tune
+from ray._common.utils import env_bool
+from ray._private import ray_constants
 from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 from ray._private.services import find_node_ids
 from ray._private.state import state as cluster_state
@@ -68,6 +70,13 @@ __all__ = [
     "tune",
 ]
 
+
+# Ray reads these when it is imported, which a user's script may have done first
+for _name, _variable in (
+    ("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "RAY_ENABLE_UV_RUN_RUNTIME_ENV"),
+    ("ENABLE_RAY_CLUSTER", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"),
+):
+    setattr(ray_constants, _name, env_bool(_variable, default=False))
 
 # Tune would give its workers an environment of their own, for a library that is not used here and for copies
 # of cloud credentials: then none of those that Ray started beforehand would do
