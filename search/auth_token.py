@@ -16,8 +16,8 @@ def keep_token_private() -> None:
 
     Where that cannot be done Ray itself says what is in the way, or uses what is there.
     """
-    path = Path.home() / ".ray" / "auth_token"
-    with suppress(OSError):
+    with suppress(OSError, RuntimeError):  # RuntimeError: a user without a home
+        path = Path.home() / ".ray" / "auth_token"
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             _write_new(path, secrets.token_hex(32))

@@ -179,7 +179,7 @@ class Driver:
             room=None if self.cluster is None else self.cluster.room,
             storage_faults=0 if self.cluster is None else STORAGE_FAULTS,
             budgets=self.budgets,
-            on_lost=progress.say,
+            say=progress.say,
             on_step=on_step,
             on_end=on_end,
         )

@@ -53,7 +53,7 @@ class Engine:
         room: Callable[[], int] | None = None,
         storage_faults: int = 0,
         budgets: Budgets | None = None,
-        on_lost: Callable[[str], None] = lambda text: None,
+        say: Callable[[str], None] = lambda text: None,
         on_step: Callable[[], None] = lambda: None,
         on_end: Callable[[int], None] = lambda number: None,
     ) -> None:
@@ -62,8 +62,8 @@ class Engine:
         `room` says how many trials may run side by side by now; without it that is `slots.count`.
         `storage_faults`: how often in a row one node may not reach the storage before that ends the search.
         `on_step` is called many times a second, `on_end` with the number of each trial that has ended,
-        `on_lost` with a line for each stint whose worker died, was told to leave or could not use the
-        storage, and for what came of compiling.
+        `say` with a line that the user should read: a stint that lost its worker or could not use the
+        storage, what came of compiling.
         """
         self.controller, self.slots, self.trainable = controller, slots, trainable
         self.make_stint, self.score = make_stint, score
@@ -72,7 +72,7 @@ class Engine:
         self._storage_faults: Counter[str | int] = Counter()  # in a row, by node and by trial
         self._last_fault: dict[str, float] = {}
         self.budgets = budgets or Budgets()
-        self.on_lost = on_lost
+        self.say = say
         self.on_step, self.on_end = on_step, on_end
         self.stop_requested = threading.Event()
         self.ahead = Lookahead(controller)
@@ -174,7 +174,7 @@ class Engine:
         facts = {key: result[key] for key in ("precision", "device", "node")}
         compiled = result.get("compiled", "")
         if compiled and compiled != self.controller.live[work.trial].stints[-1].get("compiled"):
-            self.on_lost(f"trial {work.trial}: torch.compile: {compiled}")
+            self.say(f"trial {work.trial}: torch.compile: {compiled}")
         if compiled or any("compiled" in stint for stint in self.controller.live[work.trial].stints):
             facts["compiled"] = compiled
         self.controller.observe(work.trial, facts, spent)
@@ -200,7 +200,7 @@ class Engine:
             self._last_fault[node] = time.time()
         if max(self._storage_faults[node], self._storage_faults[trial]) > self.storage_faults:
             raise StorageError(why)
-        self.on_lost(f"trial {trial}: node {node} could not use the storage ({why}); another worker tries")
+        self.say(f"trial {trial}: node {node} could not use the storage ({why}); another worker tries")
         self.controller.ended(trial)
         return self._close(ray_id)
 
@@ -215,17 +215,17 @@ class Engine:
         if isinstance(error, WorkerUsedUpError):
             self.controller.ended(work.trial)  # no fault of the trial: a new worker takes it up
             if LEAVING in text:
-                self.on_lost(f"trial {work.trial}: its worker was {LEAVING}; it goes on elsewhere")
+                self.say(f"trial {work.trial}: its worker was {LEAVING}; it goes on elsewhere")
         elif isinstance(error, ray.exceptions.RayActorError):
             away = isinstance(error, ray.exceptions.ActorUnavailableError) or error.preempted
             node = away or NODE_DIED in text
             self.controller.ended(work.trial, lost=text, with_its_node=node)
-            self.on_lost(self._told(work, node))
+            self.say(self._told(work, node))
         elif isinstance(error, CompiledError):
             # not one of its failures, and what lost a worker once is not compiled again
             self.controller.ended(work.trial, lost=text)
             why, _, _ = str(getattr(error, "cause", error)).partition("\n")  # Ray's own text is a traceback
-            self.on_lost(f"trial {work.trial} failed after compiling; it goes on without: {why}")
+            self.say(f"trial {work.trial} failed after compiling; it goes on without: {why}")
         else:
             self.controller.ended(work.trial, error=text)
         self._close(ray_trial.trial_id)

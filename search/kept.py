@@ -12,7 +12,7 @@ from search.results import Results, RunFolder
 from spaces import SPACES
 from trainables import checkpoint
 from trainables.classifier import save_classifier
-from trainables.config import TrialConfig, from_json
+from trainables.config import from_json
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -92,8 +92,7 @@ def keep_best_model(prepared: Prepared, results: Results) -> None:
         if state is not None:
             about = {"trial": number, "validation": state["reports"][-1]}
             trial = results.study.get_trials(deepcopy=False)[number]
-            config = from_json(trial.user_attrs["config"], own=prepared.space.name not in SPACES)
-            save_model(results.folder.best, prepared, state, config=config, about=about)
+            save_model(results.folder.best, prepared, state, trial, about)
             return
 
 
@@ -105,8 +104,7 @@ def keep_refitted(prepared: Prepared, trial: FrozenTrial) -> None:
     state = checkpoint.load(stage_checkpoints(prepared.folder, REFIT, trial.number))
     if state is not None:
         about = {"trial": trial.user_attrs["of"], "trained_on": "training and validation images"}
-        config = from_json(trial.user_attrs["config"], own=prepared.space.name not in SPACES)
-        save_model(folder, prepared, state, config=config, about=about)
+        save_model(folder, prepared, state, trial, about)
 
 
 def _copy_model(source: Path, target: Path) -> None:
@@ -123,15 +121,14 @@ def save_model(
     folder: Path,
     prepared: Prepared,
     state: Mapping[str, Any],
-    *,
-    config: TrialConfig,
+    trial: FrozenTrial,
     about: Mapping[str, Any],
 ) -> None:
-    """Write the network in a checkpoint's `state` as a folder that `load_classifier` reads."""
+    """Write the network in the `state` of a trial's checkpoint as a folder that `load_classifier` reads."""
     save_classifier(
         folder,
         state["scored"],
-        config=config,
+        config=from_json(trial.user_attrs["config"], own=prepared.space.name not in SPACES),
         task=prepared.task,
         class_names=prepared.dataset.class_names,
         mean=prepared.dataset.mean,

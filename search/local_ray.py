@@ -117,7 +117,7 @@ def local_ray(slots: Slots, *, dashboard: bool = False) -> Iterator[str]:
     # paths of sockets are limited to about 100 characters
     base = tempfile.gettempdir()
     if len(base) >= LONGEST_BASE:
-        base = "/tmp"  # noqa: S108  mkdtemp makes a new folder there that only this user may enter
+        base = "/tmp"  # noqa: S108  mkdtemp makes a folder of its own there, for this user alone
     folder = tempfile.mkdtemp(prefix="search-", dir=base)
     keep_token_private()
     try:

@@ -58,7 +58,10 @@ def proxy(s3_server: str, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Itera
 @pytest.fixture
 def cifar10_images() -> Path:
     """The real CIFAR-10 as image files in an archive, which is no part of the project."""
-    path = Path(__file__).parents[2] / "shared/cifar10/cifar10.tar.xz"
+    beside = Path(__file__).parents[2] / "shared/cifar10/cifar10.tar.xz"
+    path = Path(os.environ.get("CIFAR10_IMAGES", beside))
     if not path.is_file():
-        pytest.skip(f"tries the images of CIFAR-10, train/CLASS/* and test/CLASS/* in an archive: {path}")
+        pytest.skip(
+            f"CIFAR10_IMAGES names no archive with train/CLASS/* and test/CLASS/*; nor is there {beside}"
+        )
     return path

@@ -1,4 +1,4 @@
-"""Memory of a worker process: kept while a trial trains, given back between trials, and watched."""
+"""Memory of a worker process: kept while a trial trains, given back between trials, watched, used up."""
 
 from __future__ import annotations
 
@@ -8,11 +8,18 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import torch
+
 # from malloc.h of glibc
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 _MOST = 2**31 - 1
 TOP_PAD = 256 * 2**20
 """Bytes by which the heap grows at a time."""
+_NO_ROOM = (
+    "DefaultCPUAllocator: can't allocate memory",
+    "CUDA error: out of memory",  # of what torch does not allocate itself
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
 
 
 def keep_freed_memory() -> None:
@@ -45,6 +52,12 @@ def own_bytes() -> int:
     except OSError:
         return 0
     return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory of the device, or of the machine, did not suffice."""
+    no_room = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return no_room or any(words in str(error) for words in _NO_ROOM)
 
 
 @cache

@@ -18,7 +18,7 @@ PATIENCE_SECONDS = 300.0
 """How long a store that fails is waited for."""
 FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0
 """Seconds between two tries: twice as many each time."""
-_waits = random.Random()  # noqa: S311  not the global generator, whose state is a trial's
+_waits = random.Random()  # noqa: S311  for waiting, not for secrets; the global one is a trial's
 
 
 @dataclass(frozen=True)

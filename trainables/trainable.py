@@ -24,7 +24,7 @@ from trainables.device import DeviceData, fits, pick_device, place, prepare_devi
 from trainables.events import EventFile
 from trainables.features import FeatureCache
 from trainables.hparams import session_end, session_start
-from trainables.memory import give_back_freed_memory, keep_freed_memory, own_bytes
+from trainables.memory import give_back_freed_memory, is_out_of_memory, keep_freed_memory, own_bytes
 from trainables.precision import choose_precision
 from trainables.stint import Stint
 from trainables.storage import StorageError, writing
@@ -126,7 +126,7 @@ class Trainable(tune.Trainable):
                 raise WorkerUsedUpError(LEAVING) from error
             if self.compiled and not self.compiled.startswith(LEFT_OUT):
                 raise CompiledError(f"{type(error).__name__}: {error}") from error
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             if trained or self.device_data is None:
                 # it has trained before, or has not begun: others took the memory, a retry may find it
@@ -323,16 +323,3 @@ def copied(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(copied(item) for item in value)
     return value
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory of the device, or of the machine, did not suffice."""
-    no_room = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    return no_room or any(words in str(error) for words in _NO_ROOM)
-
-
-_NO_ROOM = (
-    "DefaultCPUAllocator: can't allocate memory",
-    "CUDA error: out of memory",  # of what torch does not allocate itself
-    "CUBLAS_STATUS_ALLOC_FAILED",
-)

@@ -39,7 +39,7 @@ class ScriptedEngine:
         room,
         storage_faults,
         budgets,
-        on_lost,
+        say,
         on_step,
         on_end,
     ):

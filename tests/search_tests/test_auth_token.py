@@ -62,3 +62,11 @@ def test_a_home_that_cannot_be_written_is_left_to_ray(
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("HOME", str(tmp_path / "file"))
     keep_token_private()
+
+
+def test_a_user_without_a_home_is_left_to_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    def home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", home)
+    keep_token_private()

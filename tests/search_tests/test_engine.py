@@ -78,7 +78,7 @@ class Stints:
             lambda work: work,
             lambda row: 0.5,
             storage_faults=2,
-            on_lost=self.told.append,
+            say=self.told.append,
         )
 
     def begin(self, ray_id: str = "one") -> None:

@@ -25,7 +25,7 @@ def test_a_script_that_imports_ray_first_gets_workers_of_its_own_environment() -
     """Or each worker's environment would be made anew by uv, from a copy of the whole folder: minutes."""
     uv = shutil.which("uv")
     if uv is None:
-        pytest.skip("uv is not at hand")
+        pytest.skip("tries what `uv run` does, and there is no uv on PATH")
     done = subprocess.run(
         [uv, "run", "--no-sync", "python", "-c", IMPORTED_FIRST],
         cwd=ROOT,

@@ -65,7 +65,7 @@ def test_machine_without_a_look_for_gpus_has_the_cores_of_this_process(monkeypat
     assert this_machine(look_for_gpus=False) == Machine(3, 0)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere torch is asked")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows GPUs as files")
 def test_torch_is_asked_for_gpus_only_where_the_system_shows_one(tmp_path, monkeypatch):
     for name in ("null", "nvme0n1", "tty"):
         (tmp_path / name).touch()

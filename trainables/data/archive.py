@@ -27,9 +27,10 @@ _DAMAGE = (
     lzma.LZMAError,
     zlib.error,
     EOFError,
-    NotImplementedError,
+    NotImplementedError,  # by zipfile, of a format that is newer than it
+    # of headers that tarfile does not check: impossible numbers, names of names of names
     OverflowError,
-    ValueError,  # this and the next: numbers in headers that tarfile takes as they are
+    ValueError,
     RecursionError,
 )
 _BUFFER = 2**20
