@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from search.controller import Controller
 from search.drive import Driver
 from search.final import CONFIRM, PLAN, REFIT, confirmed, final_models, plan_of
+from search.formats import counted
 from search.reruns import Finish, Rerun, busy_seconds, reruns, unlike, wall_seconds
 from search.results import Results
 from search.stage import Stage
@@ -122,7 +123,7 @@ def _refit(driver: Driver, stage: Stage, scored: Sequence[FrozenTrial]) -> StopR
     else:
         driver.say(f"too little is left of the budget to refit trial {winner.number}")
         return driver.budgets.reason()
-    baselines = f" and {len(known)} baselines" if known else ""
+    baselines = f" and {counted(len(known), 'baseline')}" if known else ""
     stopped = stage.drive(
         trainings, f"refitting trial {winner.number}{baselines} on training and validation images"
     )
